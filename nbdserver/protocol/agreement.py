@@ -85,12 +85,21 @@ class ExportInfo(Protocol):
 
 
 def contexts_of(export: ExportInfo, queries: Sequence[str]) -> list[MetaContext]:
-    """All contexts of an export, as far as these queries may mean them."""
+    """All contexts of an export, as far as these queries may mean them.
+
+    Most clients ask for BASE_ALLOCATION alone; the snapshots of a disk may be many.
+    """
+    kinds = [kind for kind in CHANGED_SINCE if not queries or any(_may_mean(query, kind) for query in queries)]
+    snapshots = export.snapshots() if kinds else ()
     return [
         MetaContext(BASE_ALLOCATION),
-        *(MetaContext(kind + snapshot, snapshot) for kind in CHANGED_SINCE for snapshot in export.snapshots()),
+        *(MetaContext(kind + snapshot, snapshot) for kind in kinds for snapshot in snapshots),
         *map(MetaContext, export.incarnations(queries)),
     ]
+
+
+def _may_mean(query: str, kind: str) -> bool:
+    return query.startswith(kind) or kind.startswith(query)
 
 
 ExportT = TypeVar("ExportT", bound=ExportInfo)

@@ -60,6 +60,9 @@ QUERIES_MAX = 64
 """Of one LIST_META_CONTEXT or SET_META_CONTEXT: four times what a client may select. Each is compared with all that a
 store has been through, and others wait for that."""
 
+INFO_REQUESTS_MAX = 64
+"""Of one INFO or GO: there are four kinds, and none may be asked for twice."""
+
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 
@@ -78,10 +81,15 @@ def decode_string(text: bytes) -> str:
 
 
 def decode_info(data: bytes) -> InfoRequest:
-    """32 bits length of name, name, 16 bits number of requests, that many times 16 bits information type."""
+    """32 bits length of name, name, 16 bits number of requests, that many times 16 bits information type; more than
+    INFO_REQUESTS_MAX are refused."""
     fields = _Fields(data)
     name = fields.string()
     count = fields.number(_U16)
+    if count > INFO_REQUESTS_MAX:
+        raise OptionRefused(
+            wire.REP_ERR_TOO_BIG, f"at most {INFO_REQUESTS_MAX} information requests are answered at once"
+        )
     wanted = frozenset(fields.number(_U16) for _ in range(count))
     fields.finish()
     return InfoRequest(name, wanted)

@@ -273,6 +273,8 @@ MUTANTS = [
         ("contexts: as many as are asked for", "if len(chosen) > CONTEXTS_MAX:", "if False:"),
         ("contexts: a wildcard selects", "if each.name in wanted]", "if each.name.startswith(tuple(wanted))]"),
         ("contexts: none is listed unasked", "if not wanted or each.name", "if each.name"),
+        ("contexts: snapshots are always looked for", "export.snapshots() if kinds else ()", "export.snapshots()"),
+        ("contexts: a wildcard means no snapshots", " or kind.startswith(query)", ""),
     ),
     *mutants(
         "storage/lsm/read/gathered.py",

@@ -56,5 +56,10 @@ class History:
 
     def _others(self) -> list[LayerRow]:
         table, own = self._tree.namespace.table, self._layer.number
-        trunk: list[int] = next((trunk for trunk in table.trunks() if own in trunk), [])
-        return [table.layers[number] for number in trunk[:-1] if number != own]
+        if own not in table.layers:
+            return []
+        # Of a snapshot, whose the head is; not by way of all trunks, which may be of a thousand devices.
+        head = own
+        while table.layers[head].frozen:
+            head = table.next_newer(head).number
+        return [layer for layer in table.trunk(head)[:-1] if layer.number != own]

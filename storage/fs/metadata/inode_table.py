@@ -181,7 +181,7 @@ class InodeTable:
                 return RollBack(snapshot, head.number, child)
             case RemoveSnapshot(number):
                 gone = self._snapshot(number)
-                newer = self._next_newer(number)
+                newer = self.next_newer(number)
                 self._set(self.layers, newer.number, replace(newer, parent=gone.parent))
                 self._set(self.layers, number, None)
                 self._newer[gone.parent] = newer.number
@@ -199,7 +199,7 @@ class InodeTable:
             raise damaged(f"layer {number} is no snapshot")
         return self.layers[number]
 
-    def _next_newer(self, snapshot: int) -> LayerRow:
+    def next_newer(self, snapshot: int) -> LayerRow:
         """The layer whose parent it is; of many in a batch one alone has to look through all layers."""
         known = self.layers.get(self._newer.get(snapshot, 0))
         if known is None or known.parent != snapshot:

@@ -133,6 +133,46 @@ def test_more_queries_than_anybody_needs_are_refused_and_the_client_goes_on(opti
     assert handshake.agreement is not None
 
 
+@pytest.mark.parametrize(
+    ("option", "queries", "asked"),
+    [
+        (m.SET_META_CONTEXT, [ALLOCATION], 0),
+        (m.LIST_META_CONTEXT, [INCARNATION], 0),
+        (m.LIST_META_CONTEXT, [], 1),
+        (m.LIST_META_CONTEXT, ["x-nbdserver:"], 1),
+        (m.LIST_META_CONTEXT, ["qemu:"], 1),
+        (m.SET_META_CONTEXT, [CHANGED[0], DIRTY[0]], 1),
+    ],
+)
+def test_snapshots_are_looked_for_only_where_they_may_be_meant(
+    monkeypatch: pytest.MonkeyPatch, option: int, queries: list[str], asked: int
+) -> None:
+    """Of a store with many disks and snapshots that took a tenth of a second, for each client that connected."""
+    looked: list[str] = []
+
+    def snapshots(offer: Offer) -> tuple[str, ...]:
+        looked.append(offer.name)
+        return offer.known
+
+    monkeypatch.setattr(Offer, "snapshots", snapshots)
+    handshake = Handshake(Catalogue("one"))
+    hear(handshake, HELLO + m.option(option, m.context_data("disk", *queries)))
+    assert len(looked) == asked
+    hear(handshake, m.go("disk"))
+    assert handshake.agreement is not None
+    assert len(looked) == asked * (2 if option == m.SET_META_CONTEXT else 1)
+
+
+@pytest.mark.parametrize("option", [m.INFO, m.GO])
+def test_more_information_requests_than_anybody_needs_are_refused(option: int) -> None:
+    """Seen: 32,765 of them, each decoded for itself, took 20 ms from all others."""
+    handshake = Handshake(Catalogue())
+    for count in (65, 64):
+        hear(handshake, (HELLO if count == 65 else b"") + m.option(option, m.info_data("disk", *range(count))))
+    kinds = [kind for answered_option, kind, _ in answered(handshake) if answered_option == option]
+    assert (kinds[0], kinds[-1]) == (wire.REP_ERR_TOO_BIG, m.REP_ACK)
+
+
 class Lasting(Catalogue):
     """A store that was opened twice, and lost nothing in between."""
 

@@ -1,12 +1,14 @@
 """What changed since a snapshot, beside what devices hold: never less, and no more than what was written."""
 
 import random
+from typing import NoReturn
 
 import pytest
 
 from storage.errors import NotFound
 from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.fs.devices.device import Device
+from storage.fs.metadata.inode_table import InodeTable
 from storage.lsm.index.page import PAGE_BLOCKS
 from storage.lsm.read.changed import COMPARED_AT_ONCE, LOOKUPS_AT_ONCE, PAGES_COMPARED_AT_ONCE
 from tests.storage.fs.places import Place
@@ -201,6 +203,25 @@ async def test_of_zeros_in_memory_each_block_is_asked_for_by_itself(place: Place
     for block in range(1, 6):
         ((length, differs),) = changes.extents(block * BLOCK_BYTES, BLOCK_BYTES)
         assert (length, bool(differs)) == (BLOCK_BYTES, 2 <= block < 5), block
+    await disks.store.close()
+
+
+async def test_other_disks_are_not_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: of 1,000 disks with 60 snapshots each, all were gone through for each client that connected."""
+
+    def refuse(_: InodeTable) -> NoReturn:
+        raise AssertionError
+
+    disks = Disks(place, await place.open(create=True))
+    for name in "ab":
+        await disks.create(name)
+        for snapshot in ("one", "two", "three"):
+            await disks.snapshot(snapshot, name)
+    await disks.store.snapshots.delete("a", "two")
+    with monkeypatch.context() as patched:
+        patched.setattr(InodeTable, "trunks", refuse)
+        found = {name: disks.store.device(name).history.snapshots() for name in ("a", "a@one", "a@three", "b@two")}
+    assert found == {"a": ["one", "three"], "a@one": ["three"], "a@three": ["one"], "b@two": ["one", "three"]}
     await disks.store.close()
 
 
