@@ -138,12 +138,12 @@ class Handshake(Generic[ExportT]):
                 raise OptionRefused(wire.REP_ERR_TLS_REQD, "this server requires TLS: STARTTLS must come first")
             if rule is None:
                 raise OptionRefused(wire.REP_ERR_UNSUP, f"option {option} is not known")
-            if data is None:
+            if data is None and option != wire.OPT_ABORT:
                 sentence = f"{rule.name} takes at most {OPTION_BYTES_MAX} bytes of data"
                 raise OptionRefused(wire.REP_ERR_TOO_BIG, sentence)
             if data and not rule.data:
                 raise OptionRefused(wire.REP_ERR_INVALID, f"{rule.name} takes no data")
-            event = rule.answer(self._answers, data)
+            event = rule.answer(self._answers, data or b"")
         except OptionRefused as refused:
             event = Event.ANSWERED
             self._answers.send(option_data.encode_reply(option, refused.reply, str(refused).encode()))

@@ -124,9 +124,11 @@ def test_export_name_before_tls_ends_the_connection() -> None:
         begin(TlsMode.REQUIRED).received(m.FIXED_FLAGS + m.option(m.EXPORT_NAME, b"disk"))
 
 
-def test_abort_needs_no_tls() -> None:
-    handshake = begin(TlsMode.REQUIRED)
-    assert say(handshake, m.FIXED_FLAGS + m.option(m.ABORT, b"bye")) == ["ABORT ACK"]
+@pytest.mark.parametrize("security", [TlsMode.REQUIRED, TlsMode.OFF])
+@pytest.mark.parametrize("data", [b"bye", bytes(70_000)], ids=["short", "long"])
+def test_abort_needs_no_tls_and_takes_any_data(security: TlsMode, data: bytes) -> None:
+    handshake = begin(security)
+    assert say(handshake, m.FIXED_FLAGS + m.option(m.ABORT, data)) == ["ABORT ACK"]
     assert stage(handshake) is HandshakeState.CLOSED
 
 
