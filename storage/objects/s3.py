@@ -50,6 +50,7 @@ from storage.objects.transport import (
     Refused,
     RequestPatience,
     announced,
+    coding,
     distrust,
     last_modified,
     reason,
@@ -237,13 +238,19 @@ class S3Store:
         try:
             size = announced(response, name, offset, length, limit)
             if size is None:
-                return self._transport.read_chunks(response, name, limit)
-            return self._transport.read_body(response, size)
+                data = self._transport.read_chunks(response, name, limit)
+            else:
+                data = self._transport.read_body(response, size)
         except BaseException:
             response.close()
             raise
         finally:
             response.release_conn()
+        # A part came with its length. A whole may be what was stored, which a copying tool has called that, or what
+        # something on the way has made of it, which taken for the object would be damage: final, and mended.
+        if length is None and offset == 0 and coding(response) and len(data) != self._head(name).size:
+            raise ValueError(f"an object came compressed on the way (Content-Encoding: {coding(response)})")
+        return data
 
     def _head(self, name: str) -> ObjectInfo:
         try:

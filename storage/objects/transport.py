@@ -52,6 +52,9 @@ _KEEP_ALIVE = [
 _ONCE = urllib3.Retry(total=False)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 
+_CODINGS_OF_NOTHING = {"", "identity", "aws-chunked"}
+"""Values of Content-Encoding with which a body is what was stored: the last one some stores keep of how it was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestPatience:
@@ -306,6 +309,12 @@ def announced(response: urllib3.BaseHTTPResponse, name: str, offset: int, length
     if (first, last + 1 - first) != (offset, wanted) or size not in (None, wanted):
         raise ValueError(f"bytes {first} to {last} came where {wanted} from {offset} were asked for")
     return wanted
+
+
+def coding(response: urllib3.BaseHTTPResponse) -> str:
+    """How the body is said to be coded, where that may make it another than what was stored."""
+    said = response.headers.get("Content-Encoding", "")
+    return "" if {part.strip().lower() for part in said.split(",")} <= _CODINGS_OF_NOTHING else said
 
 
 def total_size(response: urllib3.BaseHTTPResponse) -> int:

@@ -11,6 +11,21 @@ STORES = [
         ("silence: what was late is not remembered", "        self._deadlines.took_too_long()\n", ""),
     ),
     *mutants(
+        "storage/objects/transport.py",
+        "tests/storage/objects/test_s3_reads.py",
+        ("answers: how it was sent to the store is a coding", ', "identity", "aws-chunked"}', ', "identity"}'),
+    ),
+    *mutants(
+        "storage/objects/s3.py",
+        "tests/storage/objects/test_s3_reads.py",
+        (
+            "answers: what was compressed on the way is the object",
+            "coding(response) and len(data)",
+            "False and len(data)",
+        ),
+        ("answers: what is called compressed was compressed on the way", "!= self._head(name).size:", "!= 0:"),
+    ),
+    *mutants(
         "storage/objects/deadlines.py",
         "tests/storage/objects/test_swallowed.py",
         (

@@ -10,6 +10,7 @@ from storage.errors import (
 )
 from storage.objects.base import ANSWER_BYTES_MAX
 from storage.objects.s3 import S3Store
+from tests.storage.objects.calls import ask
 from tests.storage.objects.stubs import Answer, StubServer, http, send_and_hang_up
 
 
@@ -106,5 +107,41 @@ async def test_chunks_that_end_early_or_late_are_not_taken(store: S3Store, stub:
 
 async def test_encoding_is_not_undone(store: S3Store, stub: StubServer) -> None:
     """What a store says about an encoding is not part of what we stored."""
-    stub.answer(http(200, b"plain", ETag='"e"', Content_Encoding="gzip"))
+    stub.answer(
+        http(200, b"plain", ETag='"e"', Content_Encoding="gzip"),
+        http(206, b"p", ETag='"e"', Content_Encoding="gzip", Content_Range="bytes 0-0/5"),
+    )
     assert await store.get("wal/1") == b"plain"
+    stub.answer(http(206, b"lain", ETag='"e"', Content_Encoding="gzip", Content_Range="bytes 1-4/5"))
+    assert await store.get("wal/1", 1, 4) == b"lain"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "aws-chunked, gzip"])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_what_was_compressed_on_the_way_is_not_the_object(
+    store: S3Store, stub: StubServer, coding: str, chunked: bool
+) -> None:
+    """It was asked for as it is. Who compresses it all the same gives other bytes, which would seem to be damaged."""
+    answer = in_chunks(200, b"deflated", ETag='"e"', Content_Encoding=coding)
+    if not chunked:
+        answer = http(200, b"deflated", ETag='"e"', Content_Encoding=coding)
+    stub.answer(answer, http(206, b"p", ETag='"e"', Content_Range="bytes 0-0/5"))
+    with pytest.raises(Unavailable, match=rf"not S3: an object came compressed on the way .*{coding}"):
+        await store.get("wal/1")
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "aws-chunked", "AWS-chunked, identity"])
+async def test_how_an_object_was_sent_is_no_encoding(store: S3Store, stub: StubServer, coding: str) -> None:
+    """Some stores keep it, and tell whoever reads the object: nothing is asked for again."""
+    stub.answer(http(200, b"plain", ETag='"e"', Content_Encoding=coding))
+    assert await store.get("wal/1") == b"plain"
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("operation", ["range", "head"])
+async def test_a_part_that_was_compressed_has_another_length(store: S3Store, stub: StubServer, operation: str) -> None:
+    part = {"range": "bytes 10-29/612", "head": "bytes 0-0/612"}[operation]
+    for answer in (http, in_chunks):
+        stub.answer(answer(206, bytes(38), ETag='"e"', Content_Encoding="gzip", Content_Range=part))
+        with pytest.raises(Unavailable, match="not S3: "):
+            await ask(store, operation)
