@@ -3,8 +3,18 @@
 A store that takes a condition and ignores it, or checks it and then races, would let two writers both
 believe that they own the disk. So would one whose listings lag. Neither shows in normal work, until data
 are lost. The probe is a race and not a sequence, because there are stores that pass the sequence and fail
-the race. It shows what it finds at this moment and cannot prove what a store will do under load: which
-stores are supported is documentation.
+the race.
+
+Some stores answer only some of what comes at once: Cloudflare R2 takes one write a second to a name, and refuses the
+others with 429. Racers without an answer are sent again, all together, a few times; then it is enough that two have
+one. That finds no less than to ask until all have theirs: the name is taken by then, so those who are asked again race
+with nobody, and what they show, that a name which is taken is refused, one later create shows as well. And what a race
+is for is asked of all: no two may be told of a success, and what lies there must be the winner's, or, where nobody was
+told of one, that of a racer who had no answer, since it may have been carried out. It is never that of a loser, nor of
+somebody without an answer where another has won. Where nobody has an answer yet, they go on racing with each other.
+
+It shows what it finds at this moment and cannot prove what a store will do under load: which stores are supported is
+documentation.
 """
 
 import asyncio
@@ -12,8 +22,9 @@ import contextlib
 import logging
 
 from storage.env import Env
-from storage.errors import AccessDenied, AlreadyExists, NotFound, StorageError, Unsupported
+from storage.errors import AccessDenied, AlreadyExists, NotFound, StorageError, Unavailable, Unsupported
 from storage.objects.base import ObjectInfo, ObjectStore
+from storage.objects.retry import RetryingStore
 
 _log = logging.getLogger("nbdserver")
 
@@ -23,6 +34,18 @@ RACERS = 16
 """Creates of one name at a time: with 8, stores are known whose race is lost in one round of two."""
 
 ROUNDS = 3
+
+ANSWERS_MIN = 2
+"""Of a race: one who won, and one who was told that the name is taken."""
+
+BURSTS = 4
+"""So often those that had no answer are sent again in the hope that all have one."""
+
+BURST_SECONDS = 1.2
+"""Between two: a store that takes one write a second to a name takes the next one then."""
+
+BURST_SECONDS_MAX = 10.0
+"""Between two of the later ones, where the store answers nobody."""
 
 OBJECT_BYTES = 5000
 """Not a multiple of any block, so that a range that is rounded shows."""
@@ -39,7 +62,7 @@ async def probe(store: ObjectStore, env: Env) -> None:
     one, other = f"{root}one", f"{root}other"
     try:
         # All at once: a store that is 25 ms away would take as long as all else of a start.
-        await asyncio.gather(*(_race(store, env, name) for name in races))
+        await asyncio.gather(*(_Race(store, env, name).run() for name in races))
         await _ranges(store, env, other)
         await _listing(store, root, one, known=[*races, other])
         await _deletion(store, root, one)
@@ -48,28 +71,74 @@ async def probe(store: ObjectStore, env: Env) -> None:
             await store.delete([*races, one, other])
 
 
-async def _race(store: ObjectStore, env: Env, name: str) -> None:
-    """Of creates that race and a later one exactly one wins, and what is there is its object."""
-    objects = [env.random_bytes(OBJECT_BYTES) for _ in range(RACERS)]
+class _Race:
+    """Creates of one name at once, and what became of them."""
 
-    async def create(data: bytes) -> bool:
+    def __init__(self, store: ObjectStore, env: Env, name: str) -> None:
+        self._store, self._name = store, name
+        self._objects = [env.random_bytes(OBJECT_BYTES) for _ in range(RACERS)]
+        self._late = env.random_bytes(OBJECT_BYTES)
+        # With its own retries each racer would come again at a time of its own, until the last one has its answer.
+        self._sender = store.once() if isinstance(store, RetryingStore) else store
+        self._waiting = set(range(RACERS))
+        """Those that had no answer yet."""
+        self._unknown: set[int] = set()
+        """Those of whose requests one had no answer, and may have been carried out."""
+        self._won: list[int] = []
+        self._refusal: Unavailable | None = None
+
+    async def run(self) -> None:
+        """Of creates that race and a later one exactly one wins, and what is there is its object."""
+        seconds = self._store.deadline_seconds if isinstance(self._store, RetryingStore) else None
         try:
-            await store.create(name, data)
-        except AlreadyExists:
-            return False
-        return True
+            async with asyncio.timeout(seconds) as limit:
+                await self._send_all()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self._refusal or Unavailable(f"{self._store.url} did not answer within {seconds:g} s") from None
+        if len(self._won) > 1 or not (self._won or self._unknown):
+            raise self._unfit(f"of {RACERS} racing creates of one object {len(self._won)} succeeded, not one")
+        with contextlib.suppress(AlreadyExists):
+            await self._store.create(self._name, self._late)
+            raise self._unfit("an object was created where one was already (If-None-Match)")
+        found = await self._store.get(self._name)
+        if not any(found == self._objects[number] for number in self._won or self._unknown):
+            raise self._unfit("an object read back at once is not the one that was created")
 
-    won = await asyncio.gather(*map(create, objects), return_exceptions=True)
-    for outcome in won:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    winners = won.count(True)
-    if winners != 1:
-        raise _unfit(store, f"of {RACERS} racing creates of one object {winners} succeeded, not one")
-    if await create(env.random_bytes(OBJECT_BYTES)):
-        raise _unfit(store, "an object was created where one was already (If-None-Match)")
-    if await store.get(name) != objects[won.index(True)]:
-        raise _unfit(store, "an object read back at once is not the one that was created")
+    async def _send_all(self) -> None:
+        """Until all had an answer, or, after a few times, enough of them."""
+        pause, bursts = BURST_SECONDS, 0
+        while True:
+            outcomes = await asyncio.gather(*map(self._send, sorted(self._waiting)), return_exceptions=True)
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
+            bursts += 1
+            enough = RACERS - len(self._waiting) >= ANSWERS_MIN
+            if not self._waiting or (enough and bursts >= BURSTS):
+                return
+            if self._refusal is not None and self._sender is self._store:
+                raise self._refusal
+            asked = 0.0 if self._refusal is None else self._refusal.retry_after or 0.0
+            await asyncio.sleep(max(pause, min(asked, BURST_SECONDS_MAX)))
+            if bursts >= BURSTS:
+                pause = min(2 * pause, BURST_SECONDS_MAX)
+
+    async def _send(self, number: int) -> None:
+        try:
+            await self._sender.create(self._name, self._objects[number])
+            self._won.append(number)
+        except Unavailable as error:
+            self._unknown.add(number)
+            self._refusal = error
+            return
+        except AlreadyExists:
+            pass  # a loser, unless an earlier request of its own was carried out
+        self._waiting.discard(number)
+
+    def _unfit(self, reason: str) -> Unsupported:
+        return _unfit(self._store, reason)
 
 
 async def _ranges(store: ObjectStore, env: Env, name: str) -> None:

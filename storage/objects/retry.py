@@ -106,6 +106,11 @@ class RetryingStore:
         return other
 
     @property
+    def deadline_seconds(self) -> float | None:
+        """For how long a call is tried again; None: for ever."""
+        return self._deadline_seconds
+
+    @property
     def url(self) -> str:
         return self._inner.url
 

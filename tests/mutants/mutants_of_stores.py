@@ -26,6 +26,27 @@ STORES = [
         ("answers: what is called compressed was compressed on the way", "!= self._head(name).size:", "!= 0:"),
     ),
     *mutants(
+        "storage/objects/probe.py",
+        "tests/storage/objects/test_probe_of_busy_stores.py",
+        ("probe: one answer is a race", "len(self._waiting) >= ANSWERS_MIN", "len(self._waiting) >= 1"),
+        ("probe: what lies there may be anybody's", "in self._won or self._unknown)", "in range(RACERS))"),
+        (
+            "probe: who had no answer may have won beside another",
+            "in self._won or self._unknown)",
+            "in {*self._won, *self._unknown})",
+        ),
+        (
+            "probe: who had no answer is not asked again",
+            "            self._unknown.add(number)\n",
+            "            self._unknown.add(number)\n            self._waiting.discard(number)\n",
+        ),
+    ),
+    *mutants(
+        "storage/objects/probe.py",
+        "tests/storage/objects/test_probe.py",
+        ("probe: two winners are one", "if len(self._won) > 1 or not", "if not"),
+    ),
+    *mutants(
         "storage/objects/deadlines.py",
         "tests/storage/objects/test_swallowed.py",
         (
