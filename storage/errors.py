@@ -40,12 +40,14 @@ class BrokenInvariant(Exception):
 class Unavailable(StorageError):
     """The store did not answer, or asked for a pause. A write may or may not have happened.
 
-    `retry_after` is the pause in seconds the store asked for, if it did.
+    `retry_after` is the pause in seconds the store asked for, if it did; `too_large`: something on the way answered,
+    which takes no body of that size.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, too_large: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.too_large = too_large
 
 
 class Unreadable(StorageError):

@@ -22,9 +22,10 @@ import contextlib
 import logging
 
 from storage.env import Env
-from storage.errors import AccessDenied, AlreadyExists, NotFound, StorageError, Unavailable, Unsupported
+from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable, Unsupported
 from storage.objects.base import ObjectInfo, ObjectStore
 from storage.objects.retry import RetryingStore
+from storage.units import MIB
 
 _log = logging.getLogger("nbdserver")
 
@@ -50,6 +51,10 @@ BURST_SECONDS_MAX = 10.0
 OBJECT_BYTES = 5000
 """Not a multiple of any block, so that a range that is rounded shows."""
 
+LARGE_BYTES = MIB + 1
+"""A byte more than the limit of nginx, unless it is told another. Objects of the log may be so large, and the first is
+only once a disk is used: a limit that is not found here has a flush wait for ever."""
+
 
 async def probe(store: ObjectStore, env: Env) -> None:
     """Raise Unsupported, with the reason, where the store must not be written to. Leaves nothing behind, unless the
@@ -59,16 +64,18 @@ async def probe(store: ObjectStore, env: Env) -> None:
         raise _unfit(store, "it has no way to create an object only where there is none")
     root = f"{PREFIX}{env.random_bytes(8).hex()}-"
     races = [f"{root}race-{number}" for number in range(ROUNDS)]
-    one, other = f"{root}one", f"{root}other"
+    one, other, large = f"{root}one", f"{root}other", f"{root}of-{LARGE_BYTES}-bytes"
     try:
         # All at once: a store that is 25 ms away would take as long as all else of a start.
         await asyncio.gather(*(_Race(store, env, name).run() for name in races))
         await _ranges(store, env, other)
         await _listing(store, root, one, known=[*races, other])
         await _deletion(store, root, one)
+        if store.capabilities.remote:
+            await _large(store, env, large)
     finally:
         with contextlib.suppress(StorageError):  # what was found out counts, not whether it could be tidied
-            await store.delete([*races, one, other])
+            await store.delete([*races, one, other, large])
 
 
 class _Race:
@@ -178,6 +185,21 @@ async def _deletion(store: ObjectStore, root: str, name: str) -> None:
         raise _unfit(store, "an object can still be read after it was deleted")
     if name in [item.name for item in await store.list(root)]:
         raise _unfit(store, "an object is still listed after it was deleted")
+
+
+async def _large(store: ObjectStore, env: Env, name: str) -> None:
+    """Nothing on the way to the store refuses what is larger than all that was sent so far.
+
+    Sent once, behind all else, so that a slow way has it to itself. Where it has no answer nothing is concluded: slow
+    is not unfit, and a server asks again for as long as it takes. Nor is a full bucket, where a server may make room.
+    """
+    try:
+        await (store.once() if isinstance(store, RetryingStore) else store).create(name, env.random_bytes(LARGE_BYTES))
+    except Unavailable as error:
+        if error.too_large:
+            raise
+    except OutOfSpace:
+        pass
 
 
 def _unfit(store: ObjectStore, reason: str) -> Unsupported:

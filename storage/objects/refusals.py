@@ -33,6 +33,8 @@ Verb = Literal["create", "put", "get", "head", "list", "delete"]
 MESSAGE_CHARACTERS_MAX = 200
 """Of the store's own words in a message of ours."""
 
+TOO_LARGE = 413
+
 _DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>)?\s*<Error[\s>]")
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,80})\s*</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{1,1000})</Message>")
@@ -97,7 +99,16 @@ class Row:
 _LATER = "{what}; it is asked again"
 _CREDENTIALS = "{what}; check the credentials: "
 
+_LIMIT = "takes no body of that size; raise its limit (nginx: client_max_body_size)"
+
 TABLE = (
+    Row(
+        Unavailable,
+        "{what}, without S3's error document: something on the way (a proxy, a load balancer) " + _LIMIT,
+        "not S3's answer: a limit must be raised on the way to it",
+        codes=("",),
+        statuses=(TOO_LARGE,),
+    ),
     Row(
         Unavailable,
         "{what}, without S3's error document: something on the way may have answered in its place (a proxy, a load "
@@ -223,6 +234,12 @@ TABLE = (
     ),
     Row(
         Unsupported,
+        "{what}; it " + _LIMIT,
+        "a limit must be raised",
+        statuses=(TOO_LARGE,),
+    ),
+    Row(
+        Unsupported,
         "{what}; it does not do what is needed here",
         "the store does not know the request, or does not want it",
     ),
@@ -247,5 +264,5 @@ def error_for(refusal: StoreRefusal, *, verb: Verb, name: str, bucket: str, url:
         where=f"set AWS_REGION={refusal.region}" if refusal.region else "check the endpoint and AWS_REGION",
     )
     if row.error is Unavailable:
-        return Unavailable(message, retry_after=refusal.retry_after)
+        return Unavailable(message, retry_after=refusal.retry_after, too_large=refusal.status == TOO_LARGE)
     return row.error(message)

@@ -96,6 +96,18 @@ def test_an_answer_that_is_lost_holds_up_nobody(server: Server, proxy: WaywardPr
     assert server.stop() == 0
 
 
+def test_a_limit_on_the_way_is_named_before_there_is_a_store(
+    minio: RunningMinio, proxy: WaywardProxy, make_server: Callable[..., Server]
+) -> None:
+    """nginx takes 1 MiB unless it is told otherwise: the first large object would be asked again for ever."""
+    proxy.body_bytes_max = MIB
+    server = make_server(minio_store(minio, f"wayward-{uuid.uuid4().hex[:12]}", endpoint=proxy.endpoint))
+    done = server.host.run("init", server.location, status=21)
+    assert "client_max_body_size" in done.stderr
+    proxy.body_bytes_max = None
+    server.host.run("init", server.location)
+
+
 @pytest.mark.slow
 def test_what_is_refused_for_ever_while_the_rest_goes_on_is_in_status(server: Server, proxy: WaywardProxy) -> None:
     """A limit of a proxy: data is refused, and the log, whose objects are small, goes through."""

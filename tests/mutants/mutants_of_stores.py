@@ -45,6 +45,8 @@ STORES = [
         "storage/objects/probe.py",
         "tests/storage/objects/test_probe.py",
         ("probe: two winners are one", "if len(self._won) > 1 or not", "if not"),
+        ("probe: a limit on the way is taken for silence", "        if error.too_large:", "        if False:"),
+        ("probe: a slow way is unfit", "        if error.too_large:", "        if True:"),
     ),
     *mutants(
         "storage/objects/deadlines.py",

@@ -39,6 +39,8 @@ class WaywardProxy:
         """Method and path of each request, in the order in which they came."""
         self.rate: float | None = None
         """Bytes a second of each request's body and of each answer; None: as fast as it goes."""
+        self.body_bytes_max: int | None = None
+        """A longer body is answered with 413 and a page; None: however long."""
         self._over = threading.Event()
         proxy = self
 
@@ -49,6 +51,8 @@ class WaywardProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 proxy.seen.append((self.command, self.path))
                 instead = proxy.decide(self.command, self.path)
+                if proxy.body_bytes_max is not None and len(body) > proxy.body_bytes_max:
+                    instead = b"HTTP/1.1 413 So\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
                 if instead and instead is not CUT:
                     self.wfile.write(instead)
                     return

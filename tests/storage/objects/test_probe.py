@@ -8,10 +8,12 @@ import pytest
 
 from storage.buffers import Buffer
 from storage.env import RealEnv
-from storage.errors import AccessDenied, AlreadyExists, StorageError, Unavailable, Unsupported
+from storage.errors import AccessDenied, AlreadyExists, OutOfSpace, StorageError, Unavailable, Unsupported
 from storage.objects.base import ANSWER_BYTES_MAX, Capabilities, Listing, ObjectInfo, ObjectStore
 from storage.objects.memory import MemoryStore
 from storage.objects.probe import probe
+from storage.objects.retry import RetryingStore
+from storage.units import MIB
 from tests.storage.objects.stubs import Wrapped
 
 
@@ -183,6 +185,60 @@ async def test_what_is_in_the_store_is_left_alone(env: RealEnv) -> None:
     await store.create("wal/1", b"y")
     await probe(store, env)
     assert [item.name for item in await store.list("")] == ["probe/of-someone-else", "wal/1"]
+
+
+class Remote(Wrapped):
+    """Reached through something that takes no large bodies."""
+
+    def __init__(self, limit: int, error: StorageError) -> None:
+        super().__init__(MemoryStore())
+        self.limit, self.error = limit, error
+        self.sizes: list[int] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(conditional_create=True, remote=True)
+
+    async def create(self, name: str, data: Buffer) -> None:
+        self.sizes.append(len(data))
+        if len(data) > self.limit:
+            raise self.error
+        await self.inner.create(name, data)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+@pytest.mark.parametrize("error", [Unavailable("413, and why", too_large=True), Unsupported("413, and why")])
+async def test_a_limit_on_the_way_is_found_before_anything_needs_more(
+    error: StorageError, retried: bool, env: RealEnv
+) -> None:
+    """What proxies take unless told otherwise (nginx: 1 MiB); nothing that is made before the first flush is larger."""
+    inner = Remote(MIB, error)
+    store: ObjectStore = RetryingStore(inner, env, 30) if retried else inner
+    with pytest.raises(type(error), match="413, and why"):
+        await probe(store, env)
+    assert [size for size in inner.sizes if size >= MIB] == [MIB + 1], "it is asked again"
+    assert await inner.list("") == []
+
+
+@pytest.mark.parametrize("error", [Unavailable("it took too long"), OutOfSpace("no room for so much")])
+async def test_what_says_nothing_of_a_limit_does_not_end_it(error: StorageError, env: RealEnv) -> None:
+    """A way may be slow, and a bucket full until a server has made room in it."""
+    await probe(RetryingStore(Remote(MIB, error), env, 30), env)
+
+
+async def test_no_large_object_is_made_where_nothing_is_on_the_way(env: RealEnv) -> None:
+    inner = Remote(MIB, Unavailable("x"))
+    await probe(inner, env)
+    assert sum(inner.sizes) < 2 * MIB
+    sizes: list[int] = []
+
+    class Local(Wrapped):
+        async def create(self, name: str, data: Buffer) -> None:
+            sizes.append(len(data))
+            await self.inner.create(name, data)
+
+    await probe(Local(MemoryStore()), env)
+    assert max(sizes) < MIB
 
 
 def test_the_reason_is_for_people() -> None:

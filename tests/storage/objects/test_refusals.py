@@ -63,7 +63,7 @@ CASES: list[tuple[int, str, tuple[Verb, ...], type[StorageError], str]] = [
     (501, "NotImplemented", VERBS, Unsupported, "501"),
     (405, "MethodNotAllowed", VERBS, Unsupported, "405"),
     (400, "InvalidArgument", VERBS, Unsupported, "InvalidArgument"),
-    (413, "EntityTooLarge", VERBS, Unsupported, "EntityTooLarge"),
+    (413, "EntityTooLarge", VERBS, Unsupported, "EntityTooLarge.*client_max_body_size"),
 ]
 
 
@@ -229,6 +229,7 @@ def test_every_row_of_the_table_has_a_case() -> None:
         for verb in verbs
     }
     met.add(id(row_for(StoreRefusal(400, "", "", None, ""), "get")))
+    met.add(id(row_for(StoreRefusal(413, "", "", None, ""), "put")))
     met.add(id(row_for(StoreRefusal(200, "Whatever", "", None, ""), "delete")))
     assert [row.why for row in TABLE if id(row) not in met] == []
 
