@@ -114,6 +114,12 @@ SUCCESSION = [
     ),
     *mutants(
         "storage/fs/succession/signs_of_life.py",
+        f"{TESTS}test_signs_that_fail.py",
+        ("standby: what landed since does not count", "        self._failing = 0\n        now", "        now"),
+        ("standby: one sign that is lost is said", "if self._failing == SAID_FROM:", "if self._failing == 1:"),
+    ),
+    *mutants(
+        "storage/fs/succession/signs_of_life.py",
         f"{TESTS}test_standby.py",
         (
             "standby: a writer on a bad line asks for no more patience",

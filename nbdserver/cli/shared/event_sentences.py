@@ -68,7 +68,7 @@ SENTENCES = {
     "scrub_found": "{object} is damaged ({finding}): put it back from a copy of the store, and check it with "
     "nbdserver check --read-data",
     "sign_not_given": "a server that stands by is not told that the store is in use ({reason}): allow the store to be "
-    "written below writer/",
+    "written below writer/, and see that it keeps few versions of what is there",
     "signs_failed": "a mistake in this program keeps it from telling servers that stand by that the store is in use: "
     "please report it; NBDSERVER_DEBUG=1 shows where",
     "snapshot_not_deleted": "the snapshot {snapshot}, whose time is over, could not be deleted ({reason}): it stays "

@@ -41,6 +41,9 @@ LEASE_PAUSES = 3
 PAUSES_SECONDS = 60.0
 """For so long a pause counts."""
 
+SAID_FROM = 2
+"""So many in a row that do not land are said."""
+
 SAY_SECONDS = 2.0
 """How long a stop waits for its word to be in the store."""
 
@@ -64,7 +67,8 @@ class SignsOfLife:
         self._landed: float | None = None
         self._pauses: deque[tuple[float, float]] = deque()
         """When, and how long: of the last minute."""
-        self._failing = False
+        self._failing = 0
+        """So many in a row did not land."""
 
     @property
     def age_seconds(self) -> float | None:
@@ -117,11 +121,12 @@ class SignsOfLife:
             async with asyncio.timeout(SIGN_SECONDS_MAX):
                 await self._store.put(sign_name(self._epoch), sealed)
         except (TimeoutError, StorageError) as error:
-            if not self._failing:
+            self._failing += 1
+            # One alone is no news: some stores take one write a second to a name, and refuse what comes a moment early.
+            if self._failing == SAID_FROM:
                 _log.warning("sign_not_given", extra={"reason": str(error) or "no answer in time"})
-            self._failing = True
             return
-        self._failing = False
+        self._failing = 0
         now = self._env.monotonic()
         if self._landed is not None:
             self._pauses.append((now, now - self._landed))

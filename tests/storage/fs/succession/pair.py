@@ -35,6 +35,8 @@ class Line(MemoryStore):
         """Deletions are refused."""
         self.hides_all = False
         """What is listed cannot be got."""
+        self.refuses = 0
+        """So many of the next puts are refused."""
 
     async def _over(self, request: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(self.seconds)
@@ -46,6 +48,9 @@ class Line(MemoryStore):
         await self._over(lambda: self._store.create(name, data))
 
     async def put(self, name: str, data: Any) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise Unavailable("429")
         await self._over(lambda: self._store.put(name, data))
 
     async def get(self, name: str, *rest: Any, **named: Any) -> bytes:
