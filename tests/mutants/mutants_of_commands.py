@@ -124,4 +124,28 @@ COMMANDS = [
         "tests/integration/test_quiescing.py::test_a_frozen_filesystem_needs_no_recovery",
         ("quiescing: commands find the password", "env=without_secrets(os.environ)", "env=None"),
     ),
+    *mutants(
+        "nbdserver/cli/shared/passwords.py",
+        "tests/nbdserver/cli/shared/test_passwords.py",
+        (
+            "passwords: a command reads what comes in for its caller",
+            "stdin=None if os.isatty(INPUT) else subprocess.DEVNULL",
+            "stdin=None",
+        ),
+        (
+            "passwords: a command may ask nobody",
+            "stdin=None if os.isatty(INPUT) else subprocess.DEVNULL",
+            "stdin=subprocess.DEVNULL",
+        ),
+    ),
+    *mutants(
+        "nbdserver/cli/snapshots/quiescing.py",
+        "tests/nbdserver/cli/snapshots/test_snapshots.py",
+        ("quiescing: commands read their caller's input", "stdin=subprocess.DEVNULL, stdout=ERROR", "stdout=ERROR"),
+        (
+            "quiescing: commands print into the answer",
+            "stdin=subprocess.DEVNULL, stdout=ERROR",
+            "stdin=subprocess.DEVNULL",
+        ),
+    ),
 ]

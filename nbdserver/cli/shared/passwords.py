@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nbdserver.cli.shared.exit_status import FAILED, STATUS_OF_KIND, CommandFailed
-from nbdserver.cli.shared.standard import complain
+from nbdserver.cli.shared.standard import INPUT, complain
 
 if TYPE_CHECKING:
     import subprocess
@@ -132,7 +132,8 @@ def warn_of_readers(path: Path, secret: str) -> None:
 
 def _run(command: str, source: str, environ: Mapping[str, str]) -> Secret:
     """What a command prints; it is split as a shell would, but no shell runs it. It may ask a person, so it has all the
-    time it takes.
+    time it takes. It reads standard input only where that is a terminal: a disk may come in there, and what the command
+    took would be missing in the middle of it.
     """
     import shlex
     import subprocess
@@ -141,7 +142,12 @@ def _run(command: str, source: str, environ: Mapping[str, str]) -> Secret:
 
     # No error is kept as the cause of another: it quotes the command, which may hold a secret of its own.
     try:
-        with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, env=without_passwords(environ)) as child:
+        with subprocess.Popen(
+            shlex.split(command),
+            stdin=None if os.isatty(INPUT) else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=without_passwords(environ),
+        ) as child:
             printed = _wait(child, f"waiting for the command in {source}")
     except (OSError, ValueError, IndexError) as error:
         raise CommandFailed(f"the command in {source} cannot be run: {error}") from None

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nbdserver.cli.shared.standard import ERROR
 from storage.errors import AccessDenied, Conflict, Invalid, StorageError
 from storage.secret import without_secrets
 
@@ -133,8 +134,12 @@ def _say(caller: socket.socket, answer: Mapping[str, object]) -> None:
 
 
 def _run(command: str, option: str) -> None:
-    """HookFailed. It finds no secrets of the store."""
-    status = subprocess.run(["/bin/sh", "-c", command], env=without_secrets(os.environ)).returncode
+    """HookFailed. It finds no secrets of the store. What comes in on standard input is for whoever called us, as a list
+    that a loop of a shell reads; and what goes out on standard output is the answer alone.
+    """
+    status = subprocess.run(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=ERROR, env=without_secrets(os.environ)
+    ).returncode
     if status:
         raise HookFailed(f"the command of {option} ended with {status}: {command}")
 

@@ -48,6 +48,26 @@ def test_a_command_may_take_its_time_and_what_is_waited_for_is_said(
     assert told == "nbdserver: waiting for the command in NBDSERVER_PASSWORD_COMMAND\n"
 
 
+def test_a_command_reads_nothing_that_was_meant_for_this_process(tmp_path: Path) -> None:
+    """What comes in may be a disk. A terminal is for both: a person is asked there."""
+    path, kept = tmp_path / "input", os.dup(0)
+    path.write_text("a part of a disk")
+    controller, terminal = os.openpty()
+    try:
+        with path.open() as file:
+            os.dup2(file.fileno(), 0)
+        with pytest.raises(CommandFailed, match="is empty"):
+            passwords.current({"NBDSERVER_PASSWORD_COMMAND": "cat"})
+        assert os.lseek(0, 0, os.SEEK_CUR) == 0
+        os.dup2(terminal, 0)
+        found = passwords.current({"NBDSERVER_PASSWORD_COMMAND": "sh -c 'test -t 0 && echo asked'"})
+        assert found.secret == b"asked"
+    finally:
+        os.dup2(kept, 0)
+        for descriptor in (kept, controller, terminal):
+            os.close(descriptor)
+
+
 def test_each_source(secret_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials" / "password").write_bytes(b"from systemd")

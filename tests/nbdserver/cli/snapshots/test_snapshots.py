@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import until
-from tests.support.program import EXIT_CONFLICT, EXIT_EXISTS, Host, Server
+from tests.support.program import COMMAND, EXIT_CONFLICT, EXIT_EXISTS, Host, Server
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +87,23 @@ def test_one_that_expires(server: Server) -> None:
     assert later["expires"] - later["created"] == pytest.approx(14 * 86400)
     assert run("snapshot", "list").stdout.split("\t")[3].startswith("20")
     assert "no length of time" in run("snapshot", "create", "a@x", "--expires", "soon", status=2).stderr
+
+
+def test_commands_around_one_leave_its_input_and_its_output_alone(server: Server) -> None:
+    """As in `while read name; do nbdserver snapshot create $name@x --before 'ssh host pause'; done < names`."""
+    hooks = ("--before", "cat; echo paused", "--after", "cat; echo resumed")
+    done = subprocess.run(
+        [*COMMAND, "snapshot", "create", "a@one", *hooks, "--json"],
+        env=server.host.environment(),
+        cwd=server.host.folder,
+        input="a\nb\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["snapshots"] == ["a@one"]
+    assert [line for line in done.stderr.splitlines() if not line.startswith("nbdserver: ")] == ["paused", "resumed"]
 
 
 def test_a_schedule(server: Server) -> None:
