@@ -58,7 +58,7 @@ def salvage_command(
     ):
         lines_to = sys.stdout if as_json else None
         with ProgressDisplay(f"salvaging {name}", None, lines_to=lines_to) as progress:
-            size, bad = _salvage(place, name, writer, progress, fill.encode() if fill else None)
+            size, bad = _salvage(place, name, writer, map_writer, progress, fill.encode() if fill else None)
             text = mapfile(size, bad).encode()
             map_writer.write(0, text)
             map_writer.finish(len(text))
@@ -73,7 +73,12 @@ def salvage_command(
 
 
 def _salvage(
-    place: Place, name: str, writer: ImageWriter, progress: ProgressDisplay, fill: bytes | None
+    place: Place,
+    name: str,
+    writer: ImageWriter,
+    map_writer: ImageWriter,
+    progress: ProgressDisplay,
+    fill: bytes | None,
 ) -> tuple[int, list[tuple[int, int]]]:
     """Write the image; its size, and what is bad."""
     from nbdserver.admin.transfer import salvage
@@ -86,6 +91,8 @@ def _salvage(
         progress.expect(size)
         async with contextlib.aclosing(salvage(device, size)) as parts:
             async for offset, part in parts:
+                map_writer.begin()  # a map that is there tells of another image than what is written from now on
+                writer.begin()
                 length = part if isinstance(part, int) else len(part)
                 if not isinstance(part, int):
                     writer.write(offset, part)

@@ -151,12 +151,14 @@ class ImageWriter:
 
     A file that is not there is made, for this user alone. One that is there must be this user's and have no other
     name, so that nobody gets the data by having been first; it must be empty, which a block device never is: else
-    `overwrite` is needed. A file that was made here is removed again unless `finish` was reached.
+    `overwrite` is needed. What it holds stays until there is something to put in its place. A file that was made here
+    is removed again unless `finish` was reached.
     """
 
     def __init__(self, name: str, *, overwrite: bool) -> None:
         self.name = name
         self._position = 0
+        self._begun = False
         self._made: os.stat_result | None = None
         with _named(name):
             if name == "-" and sys.stdout.isatty():
@@ -180,12 +182,20 @@ class ImageWriter:
             os.close(descriptor)
             sentence = f"{self.name} is there already: give --overwrite to replace what it holds"
             raise CommandFailed(sentence, status=EXISTS)
-        if stat.S_ISREG(found.st_mode):
-            os.ftruncate(descriptor, 0)
         return descriptor
+
+    def begin(self) -> None:
+        """Empty a file that is there. Not before the first piece, or the end of a disk without any: until then the
+        store may turn out to be away, or the password wrong, and what is there be the last copy of a disk.
+        """
+        if self._sparse and not self._begun:
+            with _named(self.name):
+                os.ftruncate(self._descriptor, 0)
+        self._begun = True
 
     def write(self, offset: int, data: bytes) -> None:
         """Write a piece; offsets ascend, and what lies between two pieces is zeros."""
+        self.begin()
         with _named(self.name):
             self._skip_to(offset)
             if not self._sparse:
@@ -198,6 +208,7 @@ class ImageWriter:
 
     def finish(self, size: int) -> None:
         """The whole has `size` bytes; durable on return."""
+        self.begin()
         with _named(self.name):
             if self._sparse:
                 os.ftruncate(self._descriptor, size)

@@ -162,6 +162,18 @@ def test_data_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new" + bytes(509)
 
 
+@pytest.mark.parametrize("pieces", [[], [(64 * HOLE_BYTES, b"new")]])
+def test_what_is_there_stays_until_something_comes(tmp_path: Path, pieces: list[tuple[int, bytes]]) -> None:
+    """An export may fail before that; and then nothing of what was there shows through the holes."""
+    path = tmp_path / "out"
+    path.write_bytes(b"x" * MIB)
+    with contextlib.closing(ImageWriter(str(path), overwrite=True)):
+        assert path.stat().st_size == MIB
+    assert path.read_bytes() == b"x" * MIB
+    write_whole(str(path), pieces, MIB, overwrite=True)
+    assert path.read_bytes().replace(b"new", b"") == bytes(MIB - 3 * len(pieces))
+
+
 def test_an_empty_file_is_fair_game(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.touch()
