@@ -3,6 +3,7 @@ starting leaves the old one as it is.
 """
 
 import contextlib
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -230,6 +231,37 @@ def test_a_value_that_is_called_as_the_command_is(work: Path) -> None:
         assert said[said.index("--config") : -1] == ["--config", "serve", "serve", location, *rest[:-1]]
     finally:
         end_of(pid_of(host, location) or 0)
+
+
+def test_what_lies_in_the_folder_of_the_old_one_is_not_run(served: Server, work: Path) -> None:
+    """With the password: whoever could write where a server was started, as below /tmp, had root."""
+    found, elsewhere = work / "nbdserver", work / "elsewhere"
+    elsewhere.mkdir()
+    found.mkdir()
+    (found / "__init__.py").touch()
+    (found / "__main__.py").write_text("raise SystemExit(77)\n")
+    environment = served.host.environment()
+    try:
+        for python_path in (environment["PYTHONPATH"], f":{environment['PYTHONPATH']}"):
+            before = pid_of_server(served)
+            restart = subprocess.run(
+                [*COMMAND, "restart", served.location],
+                env={**environment, "PYTHONPATH": python_path},
+                cwd=elsewhere,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            assert restart.returncode == 0, restart.stderr
+            assert pid_of_server(served) != before
+    finally:
+        shutil.rmtree(found)
+
+
+def pid_of_server(server: Server) -> object:
+    """Asked without a command, which would be that of the folder it runs in."""
+    store = locate(server.location, server.host.store_environment)
+    return AdminClient(socket_path(server.host.runtime, store)).status()["pid"]
 
 
 def test_with_nobody_to_replace_it_starts(work: Path) -> None:

@@ -45,8 +45,11 @@ def restart(place: Place, as_json: bool) -> int:
     # As variables: among the arguments they would need a place, and any of those may be a value, or stand behind "--".
     wanted = ["REPLACE", "FORK", *(["JSON"] if as_json else [])]
     own = {name: value for name, value in os.environ.items() if not name.startswith("NBDSERVER_") or _is_password(name)}
+    if own.get("PYTHONPATH"):
+        own["PYTHONPATH"] = _from_here(own["PYTHONPATH"])
     return subprocess.run(
-        [sys.executable, "-m", "nbdserver", *about["arguments"]],
+        # The folder may be one where others write: nothing of the program comes from there, which gets the password.
+        [sys.executable, "-P", "-m", "nbdserver", *about["arguments"]],
         cwd=about["folder"],
         env={
             **own,
@@ -63,3 +66,8 @@ def _is_password(name: str) -> bool:
     from storage.secret import PASSWORD_VARIABLES
 
     return name.startswith(PASSWORD_VARIABLES)
+
+
+def _from_here(python_path: str) -> str:
+    """The same places for a process that runs in another folder: one without a name is the folder it runs in."""
+    return os.pathsep.join(map(os.path.abspath, python_path.split(os.pathsep)))
