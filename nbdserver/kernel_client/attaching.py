@@ -100,6 +100,7 @@ async def _attach_new(kernel: KernelClient, settings: AttachSettings) -> tuple[K
         index = kernel.connect(wanted, export.size, export.flags, sockets, settings.waits, uri)
         # A crash from here on leaves a device that works and that nobody keeps: the same command takes it over.
         device = KernelDevice(index)
+        undo.callback(let_go, kernel, device)
         lock = KeeperLock(index)
         device.tune()
         attached = Attached(device, settings.address, export, len(connections), settings.waits, incarnation, user)
@@ -160,6 +161,15 @@ def detach(kernel: KernelClient, device: KernelDevice, *, force: bool) -> None:
     if not force and device.claimed:
         raise Conflict(f"{device.path} is in use: unmount it, or export its pool, first; --force tears it away")
     kernel.disconnect(device.index)
+
+
+def let_go(kernel: KernelClient, device: KernelDevice) -> bool:
+    """Detach a device, if it is attached, unless that would tear it away from somebody; whether it is detached."""
+    if device.attached and device.claimed:
+        return False
+    if device.attached:
+        kernel.disconnect(device.index)
+    return True
 
 
 def devices(kernel: KernelClient) -> list[NbdDevice]:

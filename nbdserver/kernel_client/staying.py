@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from enum import Enum
 
-from nbdserver.kernel_client.attaching import AttachSettings, attach
+from nbdserver.kernel_client.attaching import AttachSettings, attach, let_go
 from nbdserver.kernel_client.endurance import endure
 from nbdserver.kernel_client.kernel_device import KernelDevice
 from nbdserver.kernel_client.netlink_socket import KernelClient
@@ -28,7 +28,7 @@ async def stay(
     settings: AttachSettings, attached: Callable[[KernelDevice], None], reload: Callable[[], None]
 ) -> tuple[KernelDevice, Ending]:
     """Attach, call `attached`, and keep the device until somebody detaches it or SIGTERM or SIGINT comes; SIGHUP calls
-    `reload`. What `attach` and `Keeper.keep` raise.
+    `reload`. What `attach`, `attached` and `Keeper.keep` raise.
     """
     loop = asyncio.get_running_loop()
     with KernelClient() as kernel:
@@ -38,7 +38,11 @@ async def stay(
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(each, task.cancel)
             loop.add_signal_handler(signal.SIGHUP, reload)
-            attached(device)
+            try:
+                attached(device)
+            except BaseException:
+                _leave(kernel, device)  # who asked for it is gone, or is told that it failed
+                raise
             facts: dict[str, object] = {"device": str(device.path), "export": settings.address.uri}
             failed = endure()
             if failed:
@@ -58,10 +62,8 @@ async def stay(
 
 def _leave(kernel: KernelClient, device: KernelDevice) -> Ending:
     """Detach the device unless that would tear it away from somebody."""
-    if device.attached and device.claimed:
+    if not let_go(kernel, device):
         logger.warning("left_attached", extra={"device": str(device.path)})
         return Ending.LEFT_ATTACHED
-    if device.attached:
-        kernel.disconnect(device.index)
     logger.info("detached", extra={"device": str(device.path)})
     return Ending.DETACHED

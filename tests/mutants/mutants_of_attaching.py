@@ -75,12 +75,22 @@ ATTACHING = [
     *mutants(
         f"{CLIENT}staying.py",
         f"{TESTS}test_devices_of_the_kernel.py",
+        (
+            "attach: what nobody could be told of stays",
+            "                _leave(kernel, device)  # who asked",
+            "                pass  # who asked",
+        ),
+    ),
+    *mutants(
+        f"{CLIENT}attaching.py",
+        f"{TESTS}test_devices_of_the_kernel.py",
         ("attach: a signal tears away what is mounted", "    if device.attached and device.claimed:", "    if False:"),
         (
             "attach: a signal leaves what nobody uses",
             "    if device.attached:\n        kernel.disconnect(device.index)\n",
             "",
         ),
+        ("attach: what nobody can keep stays", "        undo.callback(let_go, kernel, device)\n", ""),
     ),
     *mutants(
         f"{CLIENT}dialing.py",

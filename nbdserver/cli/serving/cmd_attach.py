@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -197,8 +198,9 @@ def _attach(
 
     def attached(device: KernelDevice, log: CommandLog) -> None:
         facts = {"device": str(device.path), "export": settings.address.uri, "bytes": device.size}
-        click.echo(json.dumps({"message_type": "attached", **facts}) if as_json else device.path)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # nobody reads it, and the disk needs who keeps it all the same
+            click.echo(json.dumps({"message_type": "attached", **facts}) if as_json else device.path)
+            sys.stdout.flush()
         log.serve()
         ready()
 

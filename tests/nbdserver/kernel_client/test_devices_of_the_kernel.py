@@ -329,3 +329,22 @@ async def test_a_signal_detaches_what_nobody_uses(
     assert ending is (Ending.LEFT_ATTACHED if mounted else Ending.DETACHED)
     detached = [what for what, *_ in kernel.asked if what == "disconnect"]
     assert len(detached) == (not mounted)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+@pytest.mark.parametrize("where", ["told", "kept"])
+async def test_one_that_fails_behind_the_kernel_is_detached(
+    kernel: DevicesOfKernel, address: ExportAddress, monkeypatch: pytest.MonkeyPatch, where: str, mounted: bool
+) -> None:
+    """Who asked takes it that nothing is attached, and what nobody keeps waits for ever at the next restart."""
+    monkeypatch.setattr(staying, "KernelClient", lambda: kernel)
+
+    def fails(*_: object) -> None:
+        raise BrokenPipeError
+
+    if where == "kept":
+        monkeypatch.setattr(attaching, "KeeperLock", fails)
+    kernel.show(5, **({"mounted": 1} if mounted else {}))
+    with pytest.raises(BrokenPipeError):
+        await stay(AttachSettings(address), fails, lambda: None)
+    assert ShownDevice(5, kernel.sys).attached is mounted

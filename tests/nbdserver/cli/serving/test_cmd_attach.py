@@ -54,3 +54,33 @@ def test_not_root(host: Host) -> None:
             13,
             "nbdserver: only root attaches and detaches disks: run it as root\n",
         ), os.getcwd()
+
+
+def test_an_output_that_takes_nothing_does_not_end_who_keeps_a_disk(work: Path) -> None:
+    """Its name can be asked for (`attached`); that it has a keeper cannot wait. With a stand-in for who attaches it."""
+    require("root")
+    script = """
+import os, types
+from pathlib import Path
+from nbdserver.cli.serving.cmd_attach import attach
+from nbdserver.kernel_client import staying
+
+async def stay(settings, attached, reload):
+    device = types.SimpleNamespace(path=Path("/dev/nbd0"), size=512)
+    attached(device)
+    return device, staying.Ending.DETACHED
+
+staying.stay = stay
+os._exit(100 + attach.main(["vol1", "--log-file", "log"], standalone_mode=False))
+"""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND[:1], "-c", script],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            cwd=work,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (100, "")
