@@ -1,13 +1,23 @@
 """`nbdserver password`: the passwords of a store, each with a label, and a recovery sheet to print."""
 
+from __future__ import annotations
+
 import os
+import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from nbdserver.cli.shared import output, passwords
 from nbdserver.cli.shared.backend import perform
 from nbdserver.cli.shared.parameters import NAME, Place, json_option, option, store_argument, store_option
+from nbdserver.cli.shared.standard import complain
 from nbdserver.cli.store_care import recovery_sheet
+from nbdserver.printable import printable, shell_word
+
+if TYPE_CHECKING:
+    from storage.errors import Unfinished
+    from storage.secret import Secret
 
 
 @click.group()
@@ -127,14 +137,42 @@ def sheet(place: Place, label: str, as_json: bool) -> None:
     The code is drawn here and shown this once. It opens the store whatever becomes of the other passwords, so
     the sheet belongs where nobody reads it: `password remove recovery` makes it worthless.
     """
-    from nbdserver.admin.password_operations import AddPassword
-    from storage.secret import Secret
+    from storage.errors import OutOfSpace, Unavailable
 
     with passwords.current(os.environ).secret as known:
         code = recovery_sheet.draw()
+        added = False
+        try:
+            left = _add_code(place, known, code, label)
+            added = True
+            if as_json:
+                output.document({"label": label, "code": code, "store": place.store})
+            else:
+                click.echo(recovery_sheet.text(place.store, label, code, output.today()), nl=False)
+            sys.stdout.flush()
+        except (OSError, Unavailable, OutOfSpace, KeyboardInterrupt):
+            _say_lost(place, label, added=added)
+            raise
+    if left is not None:
+        raise left
+
+
+def _add_code(place: Place, known: Secret, code: str, label: str) -> Unfinished | None:
+    """Have it open the store. What is left to do then must keep nobody from the sheet: it is in force."""
+    from nbdserver.admin.password_operations import AddPassword
+    from storage.errors import Unfinished
+    from storage.secret import Secret
+
+    try:
         with Secret(code.encode()) as new:
             perform(place, AddPassword(known, new, label), password=known)
-    if as_json:
-        output.document({"label": label, "code": code, "store": place.store})
-    else:
-        click.echo(recovery_sheet.text(place.store, label, code, output.today()), nl=False)
+    except Unfinished as error:
+        return error
+    return None
+
+
+def _say_lost(place: Place, label: str, *, added: bool) -> None:
+    """Say what to do about a code of which no sheet was written: its label would be taken for that of a sheet."""
+    what = "the code was added" if added else "if the code was added"
+    remove = f"nbdserver password remove {shell_word(label)} --store {shell_word(place.store)}"
+    complain(f"{what} as {printable(repr(label))}, {'and ' if added else ''}nobody has it: {remove}")
