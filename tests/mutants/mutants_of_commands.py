@@ -141,11 +141,44 @@ COMMANDS = [
     *mutants(
         "nbdserver/cli/snapshots/quiescing.py",
         "tests/nbdserver/cli/snapshots/test_snapshots.py",
+        ("quiescing: who kills the guard is told of a connection", "suppress(ConnectionResetError)", "suppress()"),
         ("quiescing: commands read their caller's input", "stdin=subprocess.DEVNULL, stdout=ERROR", "stdout=ERROR"),
         (
             "quiescing: commands print into the answer",
             "stdin=subprocess.DEVNULL, stdout=ERROR",
             "stdin=subprocess.DEVNULL",
         ),
+    ),
+    *mutants(
+        "nbdserver/cli/devices/disk_images.py",
+        "tests/nbdserver/cli/devices/test_disk_images.py",
+        ("export: what was there shows through the holes", "os.ftruncate(self._descriptor, 0)", "pass"),
+        ("export: what is there is emptied again and again", "        self._begun = True\n", ""),
+    ),
+    *mutants(
+        "nbdserver/cli/store_care/cmd_password.py",
+        "tests/nbdserver/cli/store_care/test_cmd_password.py",
+        ("sheet: what is left to do keeps it back", "        return error\n", "        raise error\n"),
+        ("sheet: what was not written is written at the end", "            sys.stdout.flush()\n", ""),
+    ),
+    *mutants(
+        "nbdserver/cli/snapshots/cmd_snapshot.py",
+        "tests/nbdserver/cli/snapshots/test_snapshots.py",
+        (
+            "snapshots: what fails afterwards takes the answer",
+            "            return answer, str(error)\n",
+            "            raise\n",
+        ),
+        ("snapshots: an interrupted one may not be there", "            complain(f\"{', '", "            str(f\"{', '"),
+    ),
+    *mutants(
+        "nbdserver/cli/serving/cmd_restart.py",
+        "tests/integration/test_restart.py::test_what_lies_in_the_folder_of_the_old_one_is_not_run",
+        (
+            "restart: the folder of the old server is a part of the program",
+            'sys.executable, "-P", "-m"',
+            'sys.executable, "-m"',
+        ),
+        ("restart: a place without a name is the old server's folder", 'if own.get("PYTHONPATH"):', "if False:"),
     ),
 ]

@@ -76,7 +76,7 @@ def create(
     Clients go on. It holds what they were answered for; what a file system has not written yet is not in it,
     unless that is frozen: it writes all it has, and programs that write to it wait until the snapshot is durable, a
     minute at most (status 3: it took longer, so the file system went on before it was known to be taken). It is
-    thawed, and --after run, also if this command fails or is killed.
+    thawed, and --after run, also if this command fails or is killed. Status 3 too: it was taken, and --after failed.
     """
     from nbdserver.admin.snapshot_operations import CreateSnapshot
 
@@ -90,34 +90,42 @@ def create(
         raise click.UsageError("--devices names none")
     operation = CreateSnapshot(chosen, taken, expires)
     if not mounts and before is None and after is None:
-        answer, was_frozen = perform(place, operation), True
+        answer, problem = perform(place, operation), None
     else:
-        answer, was_frozen = _take_quiesced(place, operation, mounts, before, after)
+        answer, problem = _take_quiesced(place, operation, mounts, before, after)
     if as_json:
         output.document(answer)
     for one in () if as_json else answer["snapshots"]:
         output.line(f"{one}: taken")
-    if not was_frozen:
-        complain(f"taken, and {', '.join(map(str, mounts))} was not frozen any more when that was known")
-    return 0 if was_frozen else PROBLEMS
+    if problem is not None:
+        complain(f"taken, and {printable(problem)}")
+    return 0 if problem is None else PROBLEMS
 
 
 def _take_quiesced(
     place: Place, operation: CreateSnapshot, mounts: tuple[Path, ...], before: str | None, after: str | None
-) -> tuple[Answer, bool]:
-    """The answer, and whether the file systems were frozen until it came. Conflict: no server has the store, so nobody
-    has a file system on it, and what is frozen waits for a password."""
+) -> tuple[Answer, str | None]:
+    """The answer, and what went wrong once it was there, of which whoever asked is not to think that nothing was taken.
+    Conflict: no server has the store, so nobody has a file system on it, and what is frozen waits for a password.
+    """
     from nbdserver.admin.client import find_server
     from nbdserver.cli.snapshots.quiescing import quiesced
-    from storage.errors import Conflict
+    from storage.errors import Conflict, StorageError
 
     server = find_server(place.store, os.environ)
     if server is None:
         raise Conflict(f"no server of {place.store} runs on this machine: --freeze, --before and --after go with one")
     with quiesced([mount.absolute() for mount in mounts], before, after) as state:
         answer = server.perform(operation)
-        was_frozen = state.release()
-    return answer, was_frozen
+        try:
+            was_frozen = state.release()
+        except StorageError as error:
+            return answer, str(error)
+        except KeyboardInterrupt:
+            complain(f"{', '.join(map(printable, answer['snapshots']))}: taken, and --after may not have ended")
+            raise
+    late = f"{', '.join(map(str, mounts))} was not frozen any more when that was known"
+    return answer, None if was_frozen else late
 
 
 @snapshot.command("list")

@@ -87,7 +87,9 @@ def _answer(guard: socket.socket) -> Mapping[str, object]:
     """What the guard says next. Its error is raised."""
     line = bytearray()
     while not line.endswith(b"\n"):
-        part = guard.recv(65536)
+        part = b""
+        with suppress(ConnectionResetError):  # it was killed, and had not read all
+            part = guard.recv(65536)
         if not part:
             raise StorageError("the process that freezes filesystems has ended: look whether one is still frozen")
         line += part
@@ -121,7 +123,8 @@ def _guard(caller: socket.socket, mounts: Sequence[Path], before: str | None, af
         try:
             _run(after, "--after")
         except HookFailed as error:
-            failure = failure or error
+            late = "" if on_time and all(thawed) else "; what was frozen was not any more when it was known to be taken"
+            failure = failure or HookFailed(f"{error}{late}")
     if failure is not None:
         _say(caller, {"error": type(failure).__name__, "sentence": str(failure)})
     else:

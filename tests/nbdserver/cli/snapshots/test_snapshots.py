@@ -1,7 +1,9 @@
 """The snapshot commands, on a store at rest and on a running server with clients, as a script sees them."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import until
+from tests.support.processes import kill_quietly, until
 from tests.support.program import COMMAND, EXIT_CONFLICT, EXIT_EXISTS, Host, Server
 
 pytestmark = pytest.mark.integration
@@ -104,6 +106,42 @@ def test_commands_around_one_leave_its_input_and_its_output_alone(server: Server
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["snapshots"] == ["a@one"]
     assert [line for line in done.stderr.splitlines() if not line.startswith("nbdserver: ")] == ["paused", "resumed"]
+
+
+def test_one_whose_command_afterwards_fails_is_said_to_be_taken(server: Server) -> None:
+    """It is there, and nobody looked for it: the next try met it."""
+    done = server.host.run("snapshot", "create", "a@one", "--after", "exit 7", "--json", status=3)
+    assert json.loads(done.stdout)["snapshots"] == ["a@one"]
+    assert "taken, and the command of --after ended with 7" in done.stderr
+    killed = server.host.run("snapshot", "create", "a@two", "--after", "kill -9 $PPID", status=3)
+    assert killed.stdout == "a@two: taken\n"
+    assert "look whether one is still frozen" in killed.stderr
+    server.host.run("snapshot", "create", "a@three", "--before", "exit 7", status=1)
+    assert [line.split("\t")[0] for line in server.host.run("snapshot", "list").stdout.splitlines()] == [
+        "a@one",
+        "a@two",
+    ]
+
+
+def test_one_that_is_interrupted_afterwards_is_said_to_be_taken(server: Server) -> None:
+    folder = server.host.folder
+    os.mkfifo(folder / "pipe")
+    create = subprocess.Popen(
+        [*COMMAND, "snapshot", "create", "a@one", "--after", f"touch {folder}/began; cat {folder}/pipe"],
+        env=server.host.environment(),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        until((folder / "began").exists, seconds=60, what="the command afterwards")
+        create.send_signal(signal.SIGINT)
+        (folder / "pipe").write_text("")
+        _, said = create.communicate(timeout=60)
+    finally:
+        kill_quietly(create)
+    assert create.returncode == 130
+    assert b"nbdserver: a@one: taken, and --after may not have ended" in said
 
 
 def test_a_schedule(server: Server) -> None:
