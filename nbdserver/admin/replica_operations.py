@@ -76,11 +76,13 @@ class DeleteUnneeded(msgspec.Struct, frozen=True, tag="delete-unneeded"):
 
 
 async def _settled(store: Store, device: str) -> None:
-    """Return when nobody has the device for himself. Conflict: he goes on. NotFound."""
+    """Return when nobody has the device for himself. Conflict: he goes on. NotFound. A reader does not wait: nothing
+    is undone in what it shows.
+    """
     import asyncio  # a command that only asks a server does without
 
     try:
-        async with asyncio.timeout(SETTLE_SECONDS):
+        async with asyncio.timeout(0 if store.status().read_only else SETTLE_SECONDS):
             while store.device(device).exclusive_user is not None:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:

@@ -22,6 +22,16 @@ REPLICATION = [
             "            pipe.close()\n",
         ),
         (
+            "replicate: a look opens the store as its writer",
+            "            return perform_in_turn(way, asked(), writes=False)\n",
+            "            return perform_in_turn(way, asked(), writes=True)\n",
+        ),
+        (
+            "replicate: what was half filled is left to others",
+            "            if way.server is not None:\n                raise\n",
+            "            raise\n",
+        ),
+        (
             "replicate: the replica is as new as the end of its round",
             "        self.as_of = taken.created\n",
             "        self.as_of = self._env.wall_clock()\n",

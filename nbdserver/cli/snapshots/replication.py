@@ -67,6 +67,21 @@ class Side:
         """Have operations carried out that may change the store, each chosen by the answer to the one before."""
         return perform_in_turn(self.way(), asked, writes=True)
 
+    def look(self, asked: Callable[[], Generator[Operation, Answer, T]]) -> T:
+        """Have operations carried out that change nothing. A store at rest is opened to be read: each opening as its
+        writer leaves objects that stay for ever. Only where an import was cut short it is opened as its writer, who
+        undoes that.
+        """
+        from storage.errors import Conflict
+
+        way = self.way()
+        try:
+            return perform_in_turn(way, asked(), writes=False)
+        except Conflict:
+            if way.server is not None:
+                raise
+        return self.ask_in_turn(asked())
+
 
 @dataclass(frozen=True, slots=True)
 class _Replica:
@@ -98,7 +113,7 @@ class Replication:
         to do something first. What a store raises.
         """
         store_id, here = self._look_at_source()
-        found = self._target.ask_in_turn(self._look_at_target(store_id, here))
+        found = self._target.look(lambda: self._look_at_target(store_id, here))
         self._unneeded = plan.unneeded(here, found.snapshots, found.prefix, self._keep)
         as_of = self._env.wall_clock()
         if found.common and self._is_alike(found):

@@ -1,5 +1,7 @@
 """Rounds of a replication between two stores at rest, in this process: what one that fails leaves, and what it says."""
 
+import asyncio
+import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -14,6 +16,7 @@ from nbdserver.cli.snapshots.replication import Replication, Side, carry
 from storage.env import RealEnv
 from storage.fs.store import Store
 from storage.secret import Secret
+from tests.storage.fs import places
 from tests.support import keys
 
 MIB = 1 << 20
@@ -54,6 +57,11 @@ class TwoStores:
 
         self.work(number, look)
         return found
+
+    def objects(self, number: int) -> set[str]:
+        """The names of all that one of the two consists of."""
+        folder = Path(self.places[number].store.removeprefix("file://"))
+        return {str(each) for each in folder.rglob("*") if each.is_file()}
 
 
 @pytest.fixture
@@ -104,6 +112,40 @@ def test_what_others_brought_is_followed_by_one_of_its_own(stores: TwoStores) ->
     assert done.snapshot.startswith("replica-")
     assert stores.snapshots(1, "copy") == ["theirs", done.snapshot]
     assert stores.replication.round(nothing).stream_bytes is None, "nothing is to be moved any more"
+
+
+def test_a_round_without_a_change_writes_nothing_to_either_store(stores: TwoStores) -> None:
+    """Each opening as a writer leaves objects that stay for ever, and more in every manifest from then on."""
+    stores.write(b"data" * 1024)
+    stores.replication.round(nothing)
+    stores.replication.tidy()
+    before = [stores.objects(number) for number in range(2)]
+    for _ in range(2):
+        assert stores.replication.round(nothing).stream_bytes is None
+        stores.replication.tidy()
+    assert [stores.objects(number) for number in range(2)] == before
+
+
+def test_what_a_round_that_was_killed_has_half_filled_is_gone_on_from(stores: TwoStores, tmp_path: Path) -> None:
+    """Only who opens the store as a writer undoes it: a reader cannot tell what the replica will hold."""
+    done = stores.replication.round(nothing)
+    killed = tmp_path / "killed"
+
+    async def kill(store: Store) -> None:
+        async with store.filling.over("copy", "an import", places.nothing) as device:
+            device.write(0, b"half" * 1024)
+            await store.flush()
+            for folder in ("two", "state"):
+                await asyncio.to_thread(shutil.copytree, tmp_path / folder, killed / folder)
+
+    stores.work(1, kill)
+    for folder in ("two", "state"):
+        shutil.rmtree(tmp_path / folder)
+        (killed / folder).rename(tmp_path / folder)
+    stores.write(b"data" * 1024)
+    after = stores.replication.round(nothing)
+    assert after.stream_bytes is not None
+    assert stores.snapshots(1, "copy") == [done.snapshot, after.snapshot]
 
 
 @pytest.mark.parametrize("who", ["export", "fill"])
