@@ -118,7 +118,9 @@ class Credentials:
         return context
 
     def expiry(self) -> dict[str, Any]:
-        """The `path` of the certificate in use that expires first, and `until` when it is valid, seconds since 1970."""
+        """The `path` of what expires first of the certificates in use and the list of revoked ones, and `until` when it
+        is valid, seconds since 1970.
+        """
         return self._expiry
 
     def name_for(self, address: str) -> str | None:
@@ -201,11 +203,19 @@ def _certificates(file: _File) -> list[x509.Certificate]:
 
 
 def _expiry(files: dict[str, _File]) -> dict[str, Any]:
-    used = [(files[SERVER_CERTIFICATE], _certificates(files[SERVER_CERTIFICATE])[0])]
-    if (authority := files.get(CA_CERTIFICATE)) is not None:
-        used += [(authority, each) for each in _certificates(authority)]
-    file, first = min(used, key=lambda one: one[1].not_valid_after_utc)
-    return {"path": str(file.path), "until": first.not_valid_after_utc.timestamp()}
+    """See `Credentials.expiry`. Of a chain every certificate counts, and a list of revoked ones as they do: when it is
+    over, all clients are refused.
+    """
+    used = [
+        (each.not_valid_after_utc, files[name])
+        for name in (SERVER_CERTIFICATE, CA_CERTIFICATE)
+        if name in files
+        for each in _certificates(files[name])
+    ]
+    if REVOKED in files:
+        used += [(each.next_update_utc, files[REVOKED]) for each in _revoked(files[REVOKED]) if each.next_update_utc]
+    until, file = min(used, key=lambda one: one[0])
+    return {"path": str(file.path), "until": until.timestamp()}
 
 
 def _check_dates(file: _File, certificate: x509.Certificate, now: datetime) -> None:
@@ -225,15 +235,23 @@ def _check_key(file: _File) -> None:
         raise Invalid(f"{file} is not a private key in PEM") from None
 
 
-def _check_revoked(file: _File, now: datetime) -> None:
-    """An expired list would refuse every client."""
+def _revoked(file: _File) -> list[x509.CertificateRevocationList]:
+    """The lists in a file, at least one. Invalid: there is none."""
+    head = b"-----BEGIN X509 CRL-----"
     try:
-        revoked = x509.load_pem_x509_crl(file.content)
+        return [x509.load_pem_x509_crl(head + each) for each in file.content.split(head)[1:] or [b""]]
     except ValueError:
         raise Invalid(f"{file} is not a list of revoked certificates in PEM") from None
-    until = revoked.next_update_utc
-    if until is not None and until < now:
-        raise Invalid(f"{file} was to be replaced by {until:%Y-%m-%d}: have the authority make a new one")
+
+
+def _check_revoked(file: _File, now: datetime) -> None:
+    """A list that has expired, or is not valid yet, would refuse every client."""
+    for revoked in _revoked(file):
+        until = revoked.next_update_utc
+        if until is not None and until < now:
+            raise Invalid(f"{file} was to be replaced by {until:%Y-%m-%d}: have the authority make a new one")
+        if revoked.last_update_utc > now:
+            raise Invalid(f"{file} is not valid before {revoked.last_update_utc:%Y-%m-%d %H:%M}: is the clock right?")
 
 
 def _reason(error: ssl.SSLError) -> str:

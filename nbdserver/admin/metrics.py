@@ -127,7 +127,8 @@ class Metrics:
         if (certificate := self._certificate()) is not None:
             yield GaugeMetricFamily(
                 "nbdserver_certificate_valid_seconds",
-                "for how long the certificate in use is valid that expires first; negative: since when it is not",
+                "for how long what expires first of the certificates and the list of revoked ones in use is valid; "
+                "negative: since when it is not",
                 certificate["until"] - self._env.wall_clock(),
             )
         signs = self._newest().signs

@@ -62,7 +62,9 @@ class Seen(msgspec.Struct, frozen=True):
     snapshot_seconds: float | None = None
     """So often one is to be taken; None: there is no schedule."""
     certificate: Document | None = None
-    """The `path` of the certificate that expires first, and `until` when it is valid; None: there is no TLS."""
+    """The `path` of the certificate, or list of revoked ones, that expires first, and `until` when it is valid; None:
+    there is no TLS.
+    """
 
 
 def claims(seen: Seen) -> list[SafetyClaim]:

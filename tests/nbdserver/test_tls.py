@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from nbdserver.tls import Credentials, names_in_certificate
 from storage.env import RealEnv
@@ -231,6 +232,11 @@ YESTERDAY = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)).d
         (garbage("server-key.pem"), "server-key.pem is not a private key in PEM"),
         (garbage("ca-crl.pem"), "ca-crl.pem is not a list of revoked certificates"),
         (revoked_list(AUTHORITY.revoke(days=-1)), f"ca-crl.pem was to be replaced by {YESTERDAY}"),
+        (revoked_list(AUTHORITY.revoke(begin=1)), "ca-crl.pem is not valid before .*: is the clock right"),
+        (
+            revoked_list(AUTHORITY.revoke() + Authority("another").revoke(days=-1)),
+            f"ca-crl.pem was to be replaced by {YESTERDAY}",
+        ),
         (directory("server-cert.pem"), "server-cert.pem cannot be read: Is a directory"),
         (issued(days=-1, begin=-2), f"server-cert.pem expired on {YESTERDAY}: renew it"),
         (issued(days=2, begin=1), "server-cert.pem is not valid before .*: is the clock right"),
@@ -266,6 +272,26 @@ def test_a_key_that_may_not_be_read(folder: Path) -> None:
         os.seteuid(0)
 
 
+def test_what_ends_first_is_told(folder: Path) -> None:
+    """With a list of revoked certificates that is over every client is refused, as with a certificate that is, and
+    with one of those between the server's and the authority's.
+    """
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+
+    def days() -> tuple[str, int]:
+        expiry = credentials(folder).expiry()
+        return Path(expiry["path"]).name, round((expiry["until"] - now) / 86400)
+
+    assert days() == ("server-cert.pem", 20)
+    with (folder / "server-cert.pem").open("ab") as chain:
+        chain.write(Authority("between", days=15).certificate.public_bytes(serialization.Encoding.PEM))
+    assert days() == ("server-cert.pem", 15)
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(days=10))
+    assert days() == ("ca-crl.pem", 10)
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(days=10) + Authority("another").revoke(days=5))
+    assert days() == ("ca-crl.pem", 5)
+
+
 @pytest.mark.parametrize("spoil", [remove("server-key.pem"), other_key, old_authority])
 def test_a_reload_changes_all_or_nothing(folder: Path, spoil: Callable[[Path], None]) -> None:
     env = RealEnv()
@@ -278,6 +304,19 @@ def test_a_reload_changes_all_or_nothing(folder: Path, spoil: Callable[[Path], N
     write_folder(folder, AUTHORITY)
     used.reload()
     assert files_of(used) is not before
+    env.close()
+
+
+def test_a_list_of_revoked_certificates_from_the_future_leaves_the_old_one(folder: Path) -> None:
+    """It would refuse everybody until the clock is there."""
+    env = RealEnv()
+    used = Credentials(folder, verify_peer=True, env=env)
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke())
+    used.reload()
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(begin=120 / 86400))
+    with pytest.raises(Invalid, match="is not valid before"):
+        used.reload()
+    shake_hands(used.make_context(), client_of(folder))
     env.close()
 
 

@@ -63,13 +63,13 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         return builder.sign(self.key, hashes.SHA256()), key
 
-    def revoke(self, *certificates: x509.Certificate, days: float = 10) -> bytes:
+    def revoke(self, *certificates: x509.Certificate, days: float = 10, begin: float = -20) -> bytes:
         """The list of revoked certificates, in PEM."""
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.name)
-            .last_update(now - 20 * DAY)
+            .last_update(now + begin * DAY)
             .next_update(now + days * DAY)
         )
         for certificate in certificates:
