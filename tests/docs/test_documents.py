@@ -144,3 +144,15 @@ def test_the_client_is_attached_as_the_server_says() -> None:
     lines = [line for line in code_lines() if line.startswith("nbd-client 127")]
     assert lines
     assert all(line.endswith(CLIENT_OPTIONS) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "docs" / "systemd").glob("*.service")), ids=lambda path: path.name
+)
+def test_units_that_give_up_over_a_wrong_clock_wait_for_it(path: Path) -> None:
+    """A store refuses who signs requests by a clock that is off (status 13), and so does a certificate (2): right
+    behind a boot that passes, but a service is not started again for it.
+    """
+    lines = dict(line.split("=", 1) for line in path.read_text().splitlines() if re.match(r"\w+=", line))
+    assert {"2", "13"} <= set(lines["RestartPreventExitStatus"].split())
+    assert "time-sync.target" in lines["After"].split()
