@@ -71,8 +71,9 @@ class TransmissionPhase(Phase):
         """The record of who has the export is being written."""
         self._watch: asyncio.TimerHandle | None = None
         """While something of it is under way that others may wait for, or that could hide that it left."""
-        self._replies_progress = Progress(limits.stuck_seconds)
-        self._payload_progress = Progress(limits.stuck_seconds)
+        gap_seconds = 2 * limits.look_seconds
+        self._replies_progress = Progress(limits.stuck_seconds, gap_seconds)
+        self._payload_progress = Progress(limits.stuck_seconds, gap_seconds)
         self.heard = self._loop.time()
         """When bytes came last."""
         self.straddled = False

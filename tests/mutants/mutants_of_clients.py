@@ -4,6 +4,21 @@ from tests.mutants.mutant import mutants
 
 CLIENTS = [
     *mutants(
+        "nbdserver/tls.py",
+        "tests/nbdserver/test_tls.py",
+        ("tls: the end of a list of revoked certificates is told to nobody", "    if REVOKED in files:\n", "    if False:\n"),
+        ("tls: a list from the future is taken", "        if revoked.last_update_utc > now:\n", "        if False:\n"),
+    ),
+    *mutants(
+        "nbdserver/server/throughput.py",
+        "tests/nbdserver/server/test_throughput.py",
+        (
+            "throughput: a pause of the server counts as the client's",
+            "        if now - looked > self._gap_seconds:\n",
+            "        if False:\n",
+        ),
+    ),
+    *mutants(
         "nbdserver/server/read_tasks.py",
         "tests/nbdserver/server/test_cost_of_reads.py",
         ("reads: a tiny one costs nothing", ".take(cost(offset, length))", ".take(length)"),
