@@ -3,7 +3,8 @@ goes by.
 
 It is this host's own memory, kept in its state folder: without it more is read than need be, and nothing else. It
 holds times of the host's clock, which may be wrong for a while: a time that is yet to come says nothing, and what was
-read then counts as not read. So a clock that was ahead and was set right keeps nothing from being read.
+read then counts as not read, as long as it is yet to come. So a clock that was ahead and was set right keeps nothing
+from being read, and one that is behind for a while does not have all of it read again.
 """
 
 from collections.abc import Collection
@@ -65,8 +66,13 @@ class ReadTimes:
         self.damaged[sst] = sentence
         self.read.pop(sst, None)
 
+    def read_by(self, sst: str, now: float) -> float | None:
+        """When an SST was last read, by a clock that shows `now`; None: never, or at a time that is yet to come."""
+        at = self.read.get(sst)
+        return None if at is None or at > now else at
+
     def forget_later_than(self, now: float) -> None:
-        """A clock was ahead that is set right now, and shows this."""
+        """A run begins at this time, which is not to take for its own what was read by a clock that was ahead."""
         for sst in [sst for sst, at in self.read.items() if at > now]:
             del self.read[sst]
         if self.began > now:
@@ -95,14 +101,15 @@ class StoredReadTimes:
         return [f"{sst_name(sst)}: {sentence}" for sst, sentence in sorted(found.items())]
 
     async def load(self) -> ReadTimes:
-        """What is known, by the clock as it is now."""
+        """What is known. What was read at a time that is yet to come stays: it may be the clock as it is now that is
+        wrong, and will be set right.
+        """
         if self._reads is None:
             raw = None
             if self._host is not None:
                 load = partial(self._host.load_memory, "reads")
                 raw = await self._host.unsaved.attempt(self._env, "reads", load)
             self._reads = self._reads or ReadTimes.decode(raw)
-        self._reads.forget_later_than(self._env.wall_clock())
         return self._reads
 
     async def save(self) -> None:

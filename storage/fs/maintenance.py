@@ -144,7 +144,7 @@ class Maintenance:
         for number, ref in enumerate(self._engine.manifests.listed(), 1):
             if number % REPORTED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            read = reads.read.get(ref.id)
+            read = reads.read_by(ref.id, now)
             days = None if read is None else (now - read) / 86400
             count = counts["never" if days is None else next(age for age, most in READ_AGES if days <= most)]
             count[0] += 1
