@@ -6,7 +6,11 @@ CLIENTS = [
     *mutants(
         "nbdserver/tls.py",
         "tests/nbdserver/test_tls.py",
-        ("tls: the end of a list of revoked certificates is told to nobody", "    if REVOKED in files:\n", "    if False:\n"),
+        (
+            "tls: the end of a list of revoked certificates is told to nobody",
+            "    if REVOKED in files:\n",
+            "    if False:\n",
+        ),
         ("tls: a list from the future is taken", "        if revoked.last_update_utc > now:\n", "        if False:\n"),
     ),
     *mutants(

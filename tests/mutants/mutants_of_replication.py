@@ -47,6 +47,16 @@ REPLICATION = [
         ),
     ),
     *mutants(
+        "nbdserver/cli/snapshots/cmd_replicate.py",
+        "tests/nbdserver/cli/snapshots/test_cmd_replicate.py",
+        ("replicate: the time asleep does not count", "time.sleep(min(left, ROUND_LATE_SECONDS))", "time.sleep(left)"),
+        (
+            "replicate: the time since goes by one clock",
+            "        return max(now - then for",
+            "        return min(now - then for",
+        ),
+    ),
+    *mutants(
         "nbdserver/admin/replica_operations.py",
         "tests/nbdserver/admin/test_replica_operations.py",
         (

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from storage.env import Env
     from storage.secret import Secret
 
+ROUND_LATE_SECONDS = 60.0
+"""So late the next round may begin when the machine was suspended: a sleep counts only the time it is awake."""
+
 
 @click.command()
 @click.argument("device", type=NAME)
@@ -67,7 +70,7 @@ def replicate(
     name = replica or device
     with contextlib.closing(RealEnv()) as env:
         replication = Replication(Side(place, known.first), Side(target, known.second), device, name, keep, env)
-        rounds = _Rounds(replication, name, env, as_json=as_json)
+        rounds = ReplicationRounds(replication, name, env, as_json=as_json)
         if every is None:
             rounds.one()
             return
@@ -100,7 +103,7 @@ class _Passwords:
         return self._second
 
 
-class _Rounds:
+class ReplicationRounds:
     """Rounds of a replication, and what is said of each."""
 
     def __init__(self, replication: Replication, replica: str, env: Env, *, as_json: bool) -> None:
@@ -130,7 +133,7 @@ class _Rounds:
         from nbdserver.cli.snapshots.replication_plan import passes, pause_after
 
         while True:
-            start = self._env.monotonic()
+            start = self._moment()
             failed = False
             try:
                 self.one()
@@ -140,7 +143,19 @@ class _Rounds:
                     raise
                 failed = True
                 self._say(str(error))
-            time.sleep(pause_after(every, self._env.monotonic() - start, failed=failed))
+            took = self._since(start)
+            due = took + pause_after(every, took, failed=failed)
+            while (left := due - self._since(start)) > 0:
+                time.sleep(min(left, ROUND_LATE_SECONDS))
+
+    def _moment(self) -> tuple[float, float]:
+        return self._env.monotonic(), self._env.wall_clock()
+
+    def _since(self, moment: tuple[float, float]) -> float:
+        """The seconds since then, those included in which this machine was suspended: they count on the wall clock
+        alone. When that is set ahead the next round begins early, and when it is set back none is late.
+        """
+        return max(now - then for now, then in zip(self._moment(), moment, strict=True))
 
     def _say(self, reason: str) -> None:
         """Once for people, as long as it is the same; programs are told each time how far behind the replica is."""
