@@ -195,6 +195,16 @@ SNAPSHOTS = [
     ),
     *mutants(
         "storage/fs/snapshots/snapshots.py",
+        "tests/storage/fs/snapshots/test_clearing.py::test_none_that_expires_is_taken_by_a_clock_that_is_behind",
+        (
+            "expiry: a clock that is behind says when",
+            "            if lasts is not None:\n                self._refuse_clock_behind()\n",
+            "",
+        ),
+        ("expiry: all clocks go alike", "behind > SNAPSHOTS_AHEAD_SECONDS", "behind > 0.0"),
+    ),
+    *mutants(
+        "storage/fs/snapshots/snapshots.py",
         "tests/storage/fs/snapshots/test_deleted_together.py",
         ("deletion: each by a record of its own", "DELETED_TOGETHER = 1000\n", "DELETED_TOGETHER = 1\n"),
         ("deletion: one that has to wait keeps all others", "            if not half:\n", "            if True:\n"),

@@ -33,6 +33,9 @@ from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.tree_state import TrunkPlan
 
+SNAPSHOTS_AHEAD_SECONDS = 3600.0
+"""So far ahead of this clock that of who took a snapshot may have been, and this one not be wrong."""
+
 DELETED_TOGETHER = 1000
 """Snapshots that go by one record at most: the event loop stands still while it is made, planned and applied."""
 
@@ -140,6 +143,8 @@ class Snapshots:
         def plan() -> bytes:
             for device in devices:
                 self._refuse_exclusive(device, "take a snapshot of it")
+            if lasts is not None:
+                self._refuse_clock_behind()
             return plan_snapshot(self._tree.namespace, devices, snapshot, self._taking(origin, lasts=lasts))
 
         await self._change(lambda: (plan(), heads_of(self._tree.namespace, devices)))
@@ -277,6 +282,18 @@ class Snapshots:
     def _taking(self, origin: SnapshotOrigin = SnapshotOrigin.ASKED, *, lasts: float | None = None) -> SnapshotTerms:
         now = self._env.wall_clock()
         return SnapshotTerms(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
+
+    def _refuse_clock_behind(self) -> None:
+        """Invalid: by a right clock, what is to expire some time from now may have expired long ago, and would be
+        deleted at once when the clock is set.
+        """
+        newest = max(self._tree.namespace.layers().values(), key=lambda layer: layer.born, default=None)
+        behind = 0.0 if newest is None else newest.born / 1e9 - self._env.wall_clock()
+        if newest is not None and behind > SNAPSHOTS_AHEAD_SECONDS:
+            raise Invalid(
+                f"this host's clock is behind: the snapshot {newest.name!r} was taken {behind / 3600:.0f} hours later "
+                "than it shows; set it, or take a snapshot that does not expire"
+            )
 
     async def _change(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
         def made() -> None:
