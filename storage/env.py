@@ -34,7 +34,12 @@ class Env(Protocol):
     """What the outside world gives to the engine."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps."""
+        """Seconds on a clock that never jumps, and stands still while the machine is suspended."""
+
+    def suspended(self) -> float:
+        """Seconds for which the machine was suspended so far, from some moment on: what an age has to count as well
+        that is told to people.
+        """
 
     def wall_clock(self) -> float:
         """Seconds since 1970, for humans and for times of inodes; no decision between processes may rest on it."""
@@ -80,6 +85,9 @@ class RealEnv:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def suspended(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
     def wall_clock(self) -> float:
         return time.time()

@@ -137,7 +137,7 @@ class Follower:
         self._views: list[FollowedView] = []
         """Those that are held, and the newest, which is the last."""
         self._opened_at = env.monotonic()
-        self._known_at = self._opened_at
+        self._known_at = self._elapsed()
         """When the newest one was last known to be what is committed."""
         self._pause = options.look_seconds
         self._reason = ""
@@ -157,7 +157,7 @@ class Follower:
     async def load(self) -> None:
         """Make a view of what is committed now, the newest from then on. StorageError: it cannot be had now, and all is
         as it was."""
-        began = self._env.monotonic()
+        began, known_at = self._env.monotonic(), self._elapsed()
         tree = NameTree()
         options = msgspec.structs.replace(
             self._options.engine, patience_seconds=self._options.patience_seconds, manifests_kept=1
@@ -195,7 +195,7 @@ class Follower:
         store.opened_at = self._opened_at  # counters of requests go on from one view to the next
         view = FollowedView(store, engine)
         self._views.append(view)
-        self._known_at, self._reason = began, ""
+        self._known_at, self._reason = known_at, ""
         took = self._env.monotonic() - began
         self._pause = max(self._options.look_seconds, took / LOADING_SHARE, view.bytes_read / LOADED_BYTES_RATE)
         _log.info("view_loaded", extra={"manifest": engine.manifests.number, "seconds": round(took, 3)})
@@ -214,7 +214,7 @@ class Follower:
 
     def status(self) -> ViewStatus:
         """How old the newest view is, and what became of the others."""
-        age = self._env.monotonic() - self._known_at
+        age = self._elapsed() - self._known_at
         shown = [view for view in self._views if view is self._views[-1] or self.is_held(view.store)]
         return ViewStatus(
             as_of=self._env.wall_clock() - age,
@@ -224,6 +224,10 @@ class Follower:
             reason=self._reason,
             missing=self._views[-1].missing,
         )
+
+    def _elapsed(self) -> float:
+        """Seconds on a clock that goes on while the machine is suspended: a view grows old then as well."""
+        return self._env.monotonic() + self._env.suspended()
 
     async def _follow(self) -> None:
         while True:
@@ -242,7 +246,7 @@ class Follower:
                 self._reason = str(error)
 
     async def _look(self) -> None:
-        began = self._env.monotonic()
+        began = self._elapsed()
         self._forget_unheld()
         if await self._views[-1].is_newest(self._objects):
             self._known_at, self._reason = began, ""

@@ -110,6 +110,7 @@ OPENING = [
             "if self.is_held(view.store)]\n        if",
             "if False]\n        if",
         ),
+        ("following: a view is as old as the time awake", " + self._env.suspended()", ""),
         ("following: each view counts its own time", "store.opened_at = self._opened_at", "pass"),
         ("following: an older password is asked for", "await keys.newest_number(self._impatient)", "1"),
     ),

@@ -26,6 +26,9 @@ class SimEnv:
     def monotonic(self) -> float:
         return self._loop.time()
 
+    def suspended(self) -> float:
+        return 0.0
+
     def wall_clock(self) -> float:
         """This process's clock is off, and it jumps: no decision may rest on it."""
         return 1.7e9 + self._loop.time() + self._skew * self._chance.random()

@@ -97,6 +97,22 @@ async def test_it_is_as_old_as_the_following_and_no_view(place: Place) -> None:
     await store.close()
 
 
+async def test_a_view_ages_while_the_machine_is_suspended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Woken without a network, it shows what was committed the evening before."""
+    store = await written(place)
+    options = dataclasses.replace(place.options, look_seconds=1e9)
+    follower = await open_follower(str(place.folder), PASSWORD, env=place.env, options=options)
+    before = follower.status()
+    night, suspended, wall_clock = 8 * 3600.0, place.env.suspended(), place.env.wall_clock
+    monkeypatch.setattr(place.env, "suspended", lambda: suspended + night)
+    monkeypatch.setattr(place.env, "wall_clock", lambda: wall_clock() + night)
+    after = follower.status()
+    assert after.age_seconds >= night
+    assert after.as_of == pytest.approx(before.as_of, abs=1.0)
+    await follower.close()
+    await store.close()
+
+
 async def test_an_unchanged_store_is_known_to_be_seen_as_it_is(place: Place) -> None:
     store = await written(place)
     async with followed(place) as follower:
