@@ -38,7 +38,8 @@ class Curves:
         self._server = server
         self._requests = requests
         self._env = env
-        self._points: deque[CurvePoint] = deque(maxlen=CURVE_POINTS_MAX)
+        self._points: deque[tuple[float, CurvePoint]] = deque(maxlen=CURVE_POINTS_MAX)
+        """Each behind the moment of the monotonic clock it is asked for by: the wall clock may be set back."""
         self._before = self._counted()
 
     def look(self) -> None:
@@ -50,7 +51,7 @@ class Curves:
             return
         received, sent, read, written, asked = (max(b - a, 0) / took for a, b in zip(counts, counts_now, strict=True))
         waited = slowest(flushes, flushes_now), slowest(reads, reads_now)
-        self._points.append([self._env.wall_clock(), received, sent, read, written, *waited, asked])
+        self._points.append((now, [self._env.wall_clock(), received, sent, read, written, *waited, asked]))
 
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""
@@ -62,9 +63,13 @@ class Curves:
                 logger.exception("dashboard_curves_failed")
 
     def after(self, moment: float) -> dict[str, Any]:
-        """The points later than that, oldest first, with their names."""
-        points = [point for point in self._points if (point[0] or 0.0) > moment]
-        return {"step_seconds": CURVE_STEP_SECONDS, "names": ["at", *CURVES], "points": points}
+        """The points behind the one that was the `newest` of an earlier answer, oldest first, with their names; all of
+        them for 0, and for a moment that is yet to come: it is of a machine that was booted since.
+        """
+        since = 0.0 if moment > self._env.monotonic() else moment
+        points = [point for at, point in self._points if at > since]
+        newest = self._points[-1][0] if self._points else since
+        return {"step_seconds": CURVE_STEP_SECONDS, "names": ["at", *CURVES], "points": points, "newest": newest}
 
     def _counted(self) -> tuple[float, list[int], list[int], list[int]]:
         """When, counters, and the histograms of what was waited for."""

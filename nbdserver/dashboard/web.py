@@ -3,7 +3,7 @@
     GET  /                   the page; /assets/NAME what belongs to it. Nothing of the server is in these.
     GET  /v1/about           the list of figures with their formulas
     GET  /v1/events          samples as server-sent events, one a second
-    GET  /v1/curves          two hours in steps of ten seconds, with ?after=SECONDS those later than that
+    GET  /v1/curves          two hours in steps of ten seconds, with ?after=NEWEST of an earlier answer those behind it
     GET  /v1/map/NAME        the map of a device in ?cells=N, with ?since=SNAPSHOT what changed since that
     POST /v1/operations      one of DEEDS, as the admin API takes it, and its answer
 
@@ -197,7 +197,7 @@ class Dashboard:
         try:
             after = float(request.query.get("after", 0))
         except ValueError:
-            return _failed(Invalid(f"{request.query['after']!r} is no number of seconds since 1970"))
+            return _failed(Invalid(f"{request.query['after']!r} is not the newest of an earlier answer"))
         return _json(self._curves.after(after))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

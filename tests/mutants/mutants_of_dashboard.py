@@ -86,6 +86,11 @@ DASHBOARD = [
     *mutants(
         "nbdserver/dashboard/curves.py",
         "tests/nbdserver/dashboard/test_curves.py",
+        (
+            "curves: a page has more than this machine was up for",
+            "0.0 if moment > self._env.monotonic() else",
+            "0.0 if False else",
+        ),
         ("curves: all that was ever counted is new", "max(b - a, 0) / took", "b / took"),
     ),
     *mutants(

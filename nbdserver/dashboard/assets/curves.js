@@ -12,14 +12,15 @@ const CHARTS = [
 ];
 
 export class Curves {
-  constructor() { [this.names, this.points, this.step] = [[], [], 10]; }
+  constructor() { [this.names, this.points, this.step, this.known] = [[], [], 10, 0]; }
 
   get newest() { return this.points.at(-1)?.[0] ?? 0; }
 
-  add({ names, points, step_seconds }) {
-    [this.names, this.step] = [names, step_seconds];
+  // A clock that was set back has left points from times yet to come.
+  add({ names, points, step_seconds, newest }) {
+    [this.names, this.step, this.known] = [names, step_seconds, newest];
     this.points.push(...points);
-    this.points = this.points.filter(([at]) => at > this.newest - SPAN);
+    this.points = this.points.filter(([at]) => at > this.newest - SPAN && at <= this.newest);
   }
 
   // [when, value] of one figure, oldest first; null where there was none.

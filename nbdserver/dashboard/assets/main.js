@@ -58,7 +58,7 @@ function onSample(sample) {
 // What the server kept while nobody looked, and then each step as it is over; without it the page shows the rest.
 async function catchUp() {
   if (document.hidden) return;
-  try { state.curves.add(await ask(`/v1/curves?after=${state.curves.newest}`)); } catch { /* the header says it */ }
+  try { state.curves.add(await ask(`/v1/curves?after=${state.curves.known}`)); } catch { /* the header says it */ }
 }
 
 async function run() {

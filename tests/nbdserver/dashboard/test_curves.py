@@ -17,13 +17,13 @@ class SteppedEnv(RealEnv):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 100.0
+        self.now, self.set = 100.0, 1e9
 
     def monotonic(self) -> float:
         return self.now
 
     def wall_clock(self) -> float:
-        return 1e9 + self.now
+        return self.set + self.now
 
 
 class CountedServer:
@@ -73,7 +73,7 @@ def test_a_point_is_what_happened_since_the_one_before() -> None:
     curves.look()
     later = point(curves)
     assert (later["received"], later["writes"], later["flush_p99"], later["read_p99"]) == (0.0, 0.0, None, 100.0)
-    assert len(curves.after(1e9 + 110)["points"]) == 1
+    assert len(curves.after(110)["points"]) == 1
 
 
 def test_there_are_two_hours_of_them() -> None:
@@ -87,6 +87,22 @@ def test_there_are_two_hours_of_them() -> None:
     assert points[-1][0] - points[0][0] == 10 * (CURVE_POINTS_MAX - 1)
     curves.look()  # in no time at all
     assert curves.after(0)["points"] == points
+
+
+def test_a_clock_that_is_set_back_keeps_no_point_back() -> None:
+    """They are asked for by the newest that came, not by its time."""
+    env = SteppedEnv()
+    curves = Curves(CountedServer(), dict, env)
+    env.now += 10
+    curves.look()
+    told = curves.after(0)
+    assert len(told["points"]) == 1
+    assert curves.after(told["newest"])["points"] == []
+    env.set -= 3600
+    env.now += 10
+    curves.look()
+    assert [at for at, *_ in curves.after(told["newest"])["points"]] == [1e9 + 120 - 3600]
+    assert len(curves.after(env.now + 1)["points"]) == 2, "whoever asks by what a machine told before it was booted"
 
 
 async def test_they_are_asked_for(asker: Asker) -> None:
