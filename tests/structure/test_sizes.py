@@ -66,7 +66,7 @@ def test_no_class_has_too_many_methods() -> None:
 
 
 def test_the_engine_is_seen_at_a_glance() -> None:
-    """What stands at its top can be kept in mind: rooms, and the few files that join them."""
+    """What stands at its top can be kept in mind: folders, and the few files that join them."""
     engine = ROOT / "storage" / "lsm"
     folders = {path.parent.name for path in engine.glob("*/__init__.py")}
     files = {path.name for path in engine.glob("*.py")} - {"__init__.py"}

@@ -29,7 +29,7 @@ SIZE_BYTES_MAX = (2**32 - 1) * 256 * KIB
 """Block numbers are 32 bits and blocks 256 KiB: 1 PiB less one block."""
 
 LAYERS_MAX = 2**32 - 1
-"""LayerRow numbers are 32 bits in every block entry and are never reused."""
+"""Layer numbers are 32 bits in every block entry and are never reused."""
 
 DEVICES = ".nbd"
 """The directory in the root whose device files are exported."""
@@ -95,12 +95,12 @@ class LayerRow(msgspec.Struct, frozen=True, array_like=True):
     name: str = ""
     """The name of a snapshot; devices have theirs in the tree of names."""
     born: int = 0
-    """When it became a snapshot, in seconds since 1970."""
+    """When it became a snapshot, in nanoseconds since 1970."""
     origin: SnapshotOrigin = SnapshotOrigin.ASKED
     identity: bytes = b""
     """What the content of a snapshot is known by: drawn when it is taken, and the same wherever that was brought to."""
     expires: int = 0
-    """When a snapshot may be deleted; 0: when somebody asks for it."""
+    """When a snapshot may be deleted, in nanoseconds since 1970; 0: when somebody asks for it."""
     filling: bool = False
     """It takes a whole content from somewhere, and has not all of it yet: if that is cut short, its device goes, or is
     rolled back to `base`."""
@@ -150,7 +150,8 @@ class PutLayer(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class RemoveLayer(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """The row of a layer goes. In the engine it is a `DropLayer`, with all its blocks."""
+    """The row of a device's layer goes, which has no snapshots: those go by `RemoveSnapshot`. In the engine it is a
+    `DropLayer`, with all its blocks."""
 
     number: int
 
