@@ -308,9 +308,8 @@ class _PermittedExports(_All):
 
     def refusal(self, export: Export) -> str | None:
         """Who another client is, is not told to one that has rights of its own only."""
-        if self._exports.refusal(export) is None or super().refusal(export) != self._exports.refusal(export):
-            return super().refusal(export)
-        return f"{export.name} is in use, and cannot be attached now"
+        why, in_use = super().refusal(export), self._exports.refusal(export)
+        return f"{export.name} is in use, and cannot be attached now" if in_use is not None and why == in_use else why
 
     def _renew(self) -> None:
         if self._exports.access is not self._access:
