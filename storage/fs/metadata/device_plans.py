@@ -29,40 +29,20 @@ from storage.fs.metadata.path_walk import Trail, walk
 from storage.fs.metadata.records import encode_edits, nanoseconds, new_inode
 
 
-def plan_create_device(
-    names: Namespace,
-    name: str,
-    size: int,
-    now: float,
-    *,
-    mode: int = 0o600,
-    uid: int = 0,
-    gid: int = 0,
-    filling: bool = False,
-) -> bytes:
+def plan_create_device(names: Namespace, name: str, size: int, now: float, *, filling: bool = False) -> bytes:
     """A new device of `size` bytes that reads as zeros, and the directories of its name."""
     check_size(size)
     (layer,) = names.next_layers(1)
     make = PutLayer(LayerRow(number=layer, parent=0, size=size, frozen=False, filling=filling))
-    return plan_device(names, name, [make], layer, now, mode=mode, uid=uid, gid=gid)
+    return plan_device(names, name, [make], layer, now)
 
 
-def plan_device(
-    names: Namespace,
-    name: str,
-    making: list[Edit],
-    layer: int,
-    now: float,
-    *,
-    mode: int = 0o600,
-    uid: int = 0,
-    gid: int = 0,
-) -> bytes:
+def plan_device(names: Namespace, name: str, making: list[Edit], layer: int, now: float) -> bytes:
     """A new device of a layer that `making` makes."""
     edits: list[Edit] = []
     directory, last = _make_way(names, split_device_name(name), now, edits)
     number = _next_inode(names, edits)
-    inode = new_inode(number, InodeKind.DEVICE, mode, uid, gid, now, layer=layer)
+    inode = new_inode(number, InodeKind.DEVICE, 0o600, 0, 0, now, layer=layer)
     return encode_edits([*edits, *making, PutInode(inode), Link(directory, last, number)])
 
 

@@ -26,20 +26,20 @@ from storage.fs.metadata.path_walk import Trail, walk
 from storage.fs.metadata.records import encode_edits, nanoseconds, new_inode
 
 
-def plan_mkdir(names: Namespace, path: str, now: float, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> bytes:
+def plan_mkdir(names: Namespace, path: str, now: float) -> bytes:
     """A new, empty directory."""
     directory, last = _free_path(names, path)
     number = names.table.next_inode
-    inode = new_inode(number, InodeKind.DIRECTORY, mode, uid, gid, now)
+    inode = new_inode(number, InodeKind.DIRECTORY, 0o755, 0, 0, now)
     return encode_edits([PutInode(inode), Link(directory, last, number), names.touched(directory, now)])
 
 
-def plan_symlink(names: Namespace, path: str, target: str, now: float, *, uid: int = 0, gid: int = 0) -> bytes:
+def plan_symlink(names: Namespace, path: str, target: str, now: float) -> bytes:
     """A new symbolic link; what it points to need not be there."""
     check_target(target)
     directory, last = _free_path(names, path)
     number = names.table.next_inode
-    inode = new_inode(number, InodeKind.SYMLINK, 0o777, uid, gid, now, target=target)
+    inode = new_inode(number, InodeKind.SYMLINK, 0o777, 0, 0, now, target=target)
     return encode_edits([PutInode(inode), Link(directory, last, number), names.touched(directory, now)])
 
 
@@ -88,19 +88,14 @@ def plan_attributes(
     mode: int | None = None,
     uid: int | None = None,
     gid: int | None = None,
-    atime: float | None = None,
-    mtime: float | None = None,
-    follow: bool = True,
 ) -> bytes:
-    """New permission bits, owner, group or times; what is None stays as it is."""
-    inode = names.table.inodes[walk(names.table, path, follow=follow)[-1][1]]
+    """New permission bits, owner or group; what is None stays as it is."""
+    inode = names.table.inodes[walk(names.table, path)[-1][1]]
     changed = msgspec.structs.replace(
         inode,
         mode=inode.mode if mode is None else mode,
         uid=inode.uid if uid is None else uid,
         gid=inode.gid if gid is None else gid,
-        atime=inode.atime if atime is None else nanoseconds(atime),
-        mtime=inode.mtime if mtime is None else nanoseconds(mtime),
         ctime=nanoseconds(now),
     )
     check_attributes(changed)
