@@ -92,19 +92,20 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def create_new(path: Path, mode: int, *, folder: int | None = None) -> int:
+def create_new(path: Path, mode: int) -> int:
     """A descriptor to read and write a file that was not there (FileExistsError, for a link too)."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, mode, dir_fd=folder)
+    return os.open(path, flags, mode)
 
 
-def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of a regular file that belongs to this user or root and has no other name; with O_CREAT it is made.
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a regular file that belongs to this user or root and has no other name; with O_CREAT it is made,
+    for its owner alone.
 
     AccessDenied: it is somebody else's, or a link. OSError: as open(2).
     """
     try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise AccessDenied(f"{path} is a link: remove it, or choose another name") from error

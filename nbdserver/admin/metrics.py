@@ -80,7 +80,7 @@ class Metrics:
         newest: Callable[[], Store],
         server: Counted,
         env: Env,
-        certificate: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        certificate: Callable[[], Mapping[str, Any] | None],
     ) -> None:
         """`certificate`: `until` when that is valid which expires first (see `Credentials.expiry`); None: no TLS."""
         self._newest = newest

@@ -75,9 +75,7 @@ class Handler(Protocol):
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
         """CACHE: fetch the range ahead, and answer at once."""
 
-    def block_status(
-        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
-    ) -> bool:
+    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None) -> bool:
         """BLOCK_STATUS; `one` extent only (REQ_ONE), and `only` for these contexts, else for all that were selected."""
 
     def nothing(self, cookie: bytes, *, read: bool) -> bool:

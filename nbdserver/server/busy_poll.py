@@ -20,8 +20,8 @@ BUSY_SECONDS = 0.001
 class BusyPoll:
     """One for all connections of a loop, since it is the loop that is kept awake."""
 
-    def __init__(self, seconds: float = BUSY_SECONDS) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
+        self.seconds = BUSY_SECONDS
         """What comes sooner than this after the last is worth it."""
         self._loop = asyncio.get_running_loop()
         self._left = 0

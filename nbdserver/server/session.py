@@ -159,9 +159,7 @@ class Session:
         self._parts.append(self._replies.done(cookie))
         return True
 
-    def block_status(
-        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
-    ) -> bool:
+    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None) -> bool:
         if not isinstance(self._replies, ChunkedReplies):  # no context can be agreed on without them
             return self.refuse(cookie, wire.EINVAL, "block status needs structured replies")
         if self.outbox.queued > self._reply_bytes or self.admission.is_enough(self._status.effort(length, only)):

@@ -45,9 +45,7 @@ class StaleRequests:
     def cache(self, cookie: bytes, offset: int, length: int) -> bool:
         return self._keep(partial(self._session.nothing, cookie, read=False))
 
-    def block_status(
-        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
-    ) -> bool:
+    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None) -> bool:
         return self._keep(partial(self._session.block_status, cookie, offset, length, one=one, only=only))
 
     def nothing(self, cookie: bytes, *, read: bool) -> bool:

@@ -134,7 +134,7 @@ class SstBuilder:
         self.entries.append(entry)
         return entry
 
-    def add_moved(self, entry: SstEntry, victim: str, sealed: Buffer, codec: FrameCodec | None = None) -> SstEntry:
+    def add_moved(self, entry: SstEntry, victim: str, sealed: Buffer, codec: FrameCodec | None) -> SstEntry:
         """Copy a frame as it lies in another SST, whose own entry says what it is; with `codec`, that of an older data
         key, it is sealed anew. Gives its entry here.
         """

@@ -33,8 +33,8 @@ class Incarnation:
         manifests: Manifests,
         host: HostState | None,
         env: Env,
-        stored: StoredAttachments | None = None,
-        look_for_newer: Callable[[], Awaitable[None]] | None = None,
+        stored: StoredAttachments | None,
+        look_for_newer: Callable[[], Awaitable[None]],
     ) -> None:
         """`stored` is the record in the store, of a writer that others stand by for. `look_for_newer` raises Fenced,
         and ends this writer, if there is a newer one."""
@@ -78,7 +78,7 @@ class Incarnation:
         epoch = self._manifests.manifest.epoch
         if self._host is not None:
             await self._host.unsaved.attempt(self._env, "attached", partial(self._host.save_attached, epoch, data))
-        if self._stored is not None and self._look_for_newer is not None:
+        if self._stored is not None:
             await self._stored.keep(epoch, data)
             # Without a newer manifest now, whoever makes one finds the record, since he looks for it behind that.
             await self._look_for_newer()

@@ -172,7 +172,7 @@ class Engine:
             host = opened.journal, opened.lock
             found = await read_journal(*host, self._layers, self.manifests, self.key, self._env)
         await self._ownership.begin()
-        self.opening = OpeningReport(len(found.beyond), found.problem, self.manifests.is_broken)
+        self.opening = OpeningReport(len(found.beyond), found.problem)
         try:
             *ahead, last = in_turns(found.beyond, self._layers)
             for beyond in ahead:

@@ -70,7 +70,7 @@ class Settings:
     ca_certificates: str
 
 
-def read_settings(environ: Mapping[str, str], *, endpoint: str | None = None) -> Settings:
+def read_settings(environ: Mapping[str, str], *, endpoint: str | None) -> Settings:
     """What variables and files say; `endpoint` goes before both. Invalid: AWS_PROFILE names no profile."""
     profile = read_profile(environ)
     if profile.chosen and not profile.exists:

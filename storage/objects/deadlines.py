@@ -100,9 +100,7 @@ _this_thread = _ThisThread()
 class Deadlines:
     """The calls under way, and the thread that looks at them as long as there are any."""
 
-    def __init__(
-        self, clock: Callable[[], float], *, look_seconds: float = LOOK_SECONDS, still_seconds: float = STILL_SECONDS
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], *, look_seconds: float, still_seconds: float) -> None:
         self._clock = clock
         self._look_seconds = look_seconds
         self._still_seconds = still_seconds

@@ -145,9 +145,7 @@ class Handler:
         self.parts.append(self._replies.done(cookie))
         return self._note("cache", cookie, offset, length)
 
-    def block_status(
-        self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None = None
-    ) -> bool:
+    def block_status(self, cookie: bytes, offset: int, length: int, *, one: bool, only: Collection[int] | None) -> bool:
         if self._declines():
             return False
         self._check(offset, length)

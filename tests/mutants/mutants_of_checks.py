@@ -19,7 +19,7 @@ CHECKS = [
         "storage/lsm/recovery/take_over.py",
         RECOVERY + "test_lineage.py",
         ("lineage: that of a store that was set back goes on", "not terms.breaks and (", "("),
-        ("lineage: grows for ever", "[*old, incarnation][-limit:]", "[*old, incarnation]"),
+        ("lineage: grows for ever", "[*old, incarnation][-LINEAGE_MAX:]", "[*old, incarnation]"),
     ),
     *mutants(
         "storage/lsm/gc/sweep.py",

@@ -67,7 +67,7 @@ def test_without_any_thread_a_command_ends_with_a_sentence() -> None:
 
 def test_a_request_to_a_store_goes_out_though_nobody_can_look_at_the_clock() -> None:
     said = run("""
-        deadlines = Deadlines(time.monotonic, look_seconds=0.01)
+        deadlines = Deadlines(time.monotonic, look_seconds=0.01, still_seconds=10.0)
         real = os.getuid()
         os.setresuid(65534, 65534, 0)
         hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]

@@ -33,7 +33,7 @@ _PACKED = (
 _TAIL = (b"conectix", "a VHD image")
 
 
-def is_no_raw_disk(name: str, head: bytes, tail: bytes = b"") -> str | None:
+def is_no_raw_disk(name: str, head: bytes, tail: bytes) -> str | None:
     """The sentence with which to refuse a file of this name that begins (and ends) so; None: it may be a raw disk."""
     insist = "or give --format raw to import these very bytes"
     for offset, magic, what in _IMAGES:

@@ -279,7 +279,7 @@ class Snapshots:
         if user is not None:
             raise Conflict(f"{name} is in use by {user}: wait for its end to delete it")
 
-    def _taking(self, origin: SnapshotOrigin = SnapshotOrigin.ASKED, *, lasts: float | None = None) -> SnapshotTerms:
+    def _taking(self, origin: SnapshotOrigin, *, lasts: float | None = None) -> SnapshotTerms:
         now = self._env.wall_clock()
         return SnapshotTerms(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
 

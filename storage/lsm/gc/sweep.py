@@ -29,7 +29,6 @@ from storage.env import Env, epoch_of
 from storage.errors import NotFound
 from storage.format.names import SPARES, spare_manifest_number, sst_name
 from storage.lsm.gc.garbage import Garbage
-from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from storage.lsm.recovery.completeness import acknowledged_by
 from storage.objects.base import ObjectInfo, ObjectStore
 
@@ -69,7 +68,7 @@ class Sweeper:
         listed: Callable[[], NamedSsts],
         below: Callable[[], tuple[int, Collection[int]]],
         spare: Callable[[], tuple[int, int]],
-        leftover_seconds: float = LEFTOVER_SECONDS_MIN,
+        leftover_seconds: float,
     ) -> None:
         """`store` tries each request once: a leftover that cannot be read keeps no others. `takeover` is the number of
         the writer's first manifest, `fence` that of its fence; `named` are the SSTs that manifest and log named when it

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from storage.format.blocks import ALLOCATED, BLOCKS_MAX
 from storage.format.columns import Columns
-from storage.lsm.options import PRUNE_AFTER
 
 CHAIN_MAX = 64 + 256
 """No chain has more rows: one a sector after pruning, and an age of a byte until the next. A longer one is damaged."""
 
 _CHAIN = range(CHAIN_MAX)
-_ALL_ROWS = slice(0, None)
 _NO_BLOCK = BLOCKS_MAX
 """Stands in a row that is not in use: no layer has that block."""
 
@@ -33,7 +31,7 @@ class PatchTable:
 
     __slots__ = ("_age", "_dead", "_free", "block", "length", "location", "mask", "next", "prune_after", "tag")
 
-    def __init__(self, dead: list[int], prune_after: int = PRUNE_AFTER) -> None:
+    def __init__(self, dead: list[int], prune_after: int) -> None:
         """`dead` gets the location of each frame that no row refers to any more."""
         self._dead = dead
         self.prune_after = prune_after
@@ -231,7 +229,7 @@ class PatchTable:
         newest = np.append(begins[1:], True)
         return numbers[newest], blocks[newest]
 
-    def columns(self, part: slice = _ALL_ROWS) -> Columns:
+    def columns(self, part: slice) -> Columns:
         """The patches in some rows, in no order: copies, since an array does not grow while numpy looks at it."""
         block = np.array(self.block[part], np.uint32)
         used = block != _NO_BLOCK

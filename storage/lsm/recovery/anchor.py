@@ -74,9 +74,8 @@ class Anchor(msgspec.Struct, frozen=True):
     """The furthest state of a store that a writer of this host has seen.
 
     `manifest_tag` is the tag of manifest `manifest_number`, `identity` what that says, `key_id` the data key that it is
-    sealed under (0: not known); `wal_number` the highest acknowledged; `probed`: the store has passed the probe.
-    `exact`: nothing that was noted is forgotten, since the machine has not stopped in between; not saved, but found
-    when the anchor is loaded.
+    sealed under (0: not known); `wal_number` the highest acknowledged. `exact`: nothing that was noted is forgotten,
+    since the machine has not stopped in between; not saved, but found when the anchor is loaded.
     """
 
     store_id: bytes
@@ -84,7 +83,6 @@ class Anchor(msgspec.Struct, frozen=True):
     manifest_tag: bytes
     epoch: int
     wal_number: int
-    probed: bool
     exact: bool = False
     identity: bytes = b""
     key_id: int = 0

@@ -41,12 +41,10 @@ class FoundJournal:
 
 @dataclass(frozen=True, slots=True)
 class OpeningReport:
-    """What the opening found in the journal: how many operations were done again, and what was wrong with it. `broken`:
-    something that was answered may be lost, so that the incarnations before this one are not gone on with."""
+    """What the opening found in the journal: how many operations were done again, and what was wrong with it."""
 
     restored: int
     problem: str | None
-    broken: bool = False
 
 
 class UnsoundJournal(Exception):

@@ -123,7 +123,7 @@ def leave_note(folder: Path, epoch: int, socket: Path | None) -> LeftNote | None
 class WriterLock:
     """This process's claim on an epoch. It ends with the process."""
 
-    def __init__(self, path: Path, descriptor: int, note: LeftNote | None = None) -> None:
+    def __init__(self, path: Path, descriptor: int, note: LeftNote | None) -> None:
         self._path = path
         self._descriptor = descriptor
         self._note = note

@@ -63,7 +63,6 @@ class Ownership:
             manifest_tag=self._manifests.tag,
             epoch=self._epoch,
             wal_number=self._position.acknowledged,
-            probed=True,
             identity=self._manifests.manifest.identity,
             key_id=self._manifests.key_id,
         )

@@ -335,6 +335,6 @@ class Opener:
         return ViewLoader(self.store, store_id, self.env, self.frames, manifests, ciphers, index)
 
 
-def next_lineage(old: Sequence[bytes], incarnation: bytes, *, limit: int = LINEAGE_MAX) -> list[bytes]:
-    """The terms of writers since the last that may have lost something, and one more; the newest `limit` of them."""
-    return [*old, incarnation][-limit:]
+def next_lineage(old: Sequence[bytes], incarnation: bytes) -> list[bytes]:
+    """The terms of writers since the last that may have lost something, and one more; the newest LINEAGE_MAX."""
+    return [*old, incarnation][-LINEAGE_MAX:]

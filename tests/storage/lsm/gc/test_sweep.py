@@ -100,6 +100,7 @@ async def sweeper(
         listed=lambda: of_sizes(listed()),
         below=lambda: (replay, set(fences)),
         spare=lambda: (TAKEOVER, 3),
+        leftover_seconds=LEFTOVER_SECONDS_MIN,
     )
 
 

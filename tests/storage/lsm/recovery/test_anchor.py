@@ -32,7 +32,6 @@ def anchor(epoch: int, manifest: int = 7) -> Anchor:
         manifest_tag=TAG,
         epoch=epoch,
         wal_number=42,
-        probed=True,
         exact=True,
     )
 

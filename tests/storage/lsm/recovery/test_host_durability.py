@@ -16,9 +16,7 @@ LOCK = f"writer-3-{TAG.hex()}"
 
 
 def anchor(epoch: int) -> Anchor:
-    return Anchor(
-        store_id=b"s" * 16, manifest_number=7, manifest_tag=TAG, epoch=epoch, wal_number=42, probed=True, exact=True
-    )
+    return Anchor(store_id=b"s" * 16, manifest_number=7, manifest_tag=TAG, epoch=epoch, wal_number=42, exact=True)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ async def goes_on_since(world: World, incarnation: bytes, *, take_over: bool = F
     """Whether the next writer says that nothing was lost since; it is killed too."""
     engine = await world.open(take_over=take_over)
     found = engine.manifests.is_unbroken_since(incarnation)
-    assert found != engine.opening.broken
+    assert found != engine.manifests.is_broken
     assert engine.manifests.is_unbroken_since(await die(world, engine)), "since its own"
     return found
 
