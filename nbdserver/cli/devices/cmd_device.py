@@ -34,7 +34,7 @@ def create(place: Place, name: str, size: int, as_json: bool) -> None:
     from nbdserver.admin.operations import CreateDevice
 
     answer = perform(place, CreateDevice(name, size))
-    _say(answer, f"{name}: created, {format_size(size)}", as_json=as_json)
+    output.said(answer, f"{name}: created, {format_size(size)}", as_json=as_json)
 
 
 @device.command("list")
@@ -118,7 +118,7 @@ def resize(place: Place, name: str, size: int, shrink: bool, as_json: bool) -> N
     from nbdserver.admin.operations import ResizeDevice
 
     answer = perform(place, ResizeDevice(name, size, shrink))
-    _say(answer, f"{name}: now {format_size(size)}", as_json=as_json)
+    output.said(answer, f"{name}: now {format_size(size)}", as_json=as_json)
 
 
 @device.command()
@@ -131,7 +131,7 @@ def rename(place: Place, old: str, new: str, as_json: bool) -> None:
     from nbdserver.admin.operations import RenameDevice
 
     answer = perform(place, RenameDevice(old, new))
-    _say(answer, f"{old}: now {new}", as_json=as_json)
+    output.said(answer, f"{old}: now {new}", as_json=as_json)
 
 
 @device.command()
@@ -145,7 +145,7 @@ def clone(place: Place, name: str, new: str, as_json: bool) -> None:
 
     device, _, snapshot = name.partition("@")
     answer = perform(place, CloneDevice(device, snapshot, new))
-    _say(answer, f"{new}: a clone of {name}", as_json=as_json)
+    output.said(answer, f"{new}: a clone of {name}", as_json=as_json)
 
 
 @device.command()
@@ -165,16 +165,9 @@ def delete(place: Place, name: str, yes: bool, as_json: bool) -> None:
         if not click.confirm(f"Delete {shown} with all its data?", err=True):
             raise CommandFailed(f"{shown} was left as it is")
     answer = perform(place, DeleteDevice(name))
-    _say(answer, f"{name}: deleted", as_json=as_json)
+    output.said(answer, f"{name}: deleted", as_json=as_json)
 
 
 device.add_command(import_command)
 device.add_command(export_command)
 device.add_command(salvage_command)
-
-
-def _say(answer: dict[str, object], sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        output.document(answer)
-    else:
-        output.line(sentence)

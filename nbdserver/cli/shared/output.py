@@ -32,6 +32,14 @@ def _finite(value: object) -> object:
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def said(answer: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+    """What a command has done: its answer for programs, or the sentence for people."""
+    if as_json:
+        document(answer)
+    else:
+        line(sentence)
+
+
 def line(sentence: str, *, err: bool = False) -> None:
     """A sentence, which may hold names from elsewhere."""
     click.echo(printable(sentence), err=err)

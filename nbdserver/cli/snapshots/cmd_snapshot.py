@@ -208,7 +208,7 @@ def delete(place: Place, name: tuple[str, str], as_json: bool) -> None:
     from nbdserver.admin.snapshot_operations import DeleteSnapshot
 
     answer = perform(place, DeleteSnapshot(*name))
-    _say(answer, f"{name[0]}@{name[1]}: deleted", as_json=as_json)
+    output.said(answer, f"{name[0]}@{name[1]}: deleted", as_json=as_json)
 
 
 @snapshot.command()
@@ -230,11 +230,4 @@ def rollback(place: Place, name: tuple[str, str], discard: bool, yes: bool, as_j
         raise CommandFailed(f"{device} was left as it is")
     answer = perform(place, RollBackDevice(*name, keep=not discard))
     kept = "" if answer["kept"] is None else f", what it held is {answer['kept']}"
-    _say(answer, f"{name[0]}: now as {name[0]}@{name[1]}{kept}", as_json=as_json)
-
-
-def _say(answer: dict[str, object], sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        output.document(answer)
-    else:
-        output.line(sentence)
+    output.said(answer, f"{name[0]}: now as {name[0]}@{name[1]}{kept}", as_json=as_json)

@@ -38,6 +38,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
+from storage.journal.files import boot
 from storage.lsm.recovery.durable_files import create_hidden, give_folder, replace, sync_folder, write
 from storage.lsm.recovery.locks import (
     LockHolder,
@@ -127,14 +128,14 @@ class HostState:
                 anchor = file.anchor
                 marked = self._marked(anchor.epoch)
                 return msgspec.structs.replace(
-                    anchor, wal_number=max(anchor.wal_number, marked), exact=file.boot == _boot()
+                    anchor, wal_number=max(anchor.wal_number, marked), exact=file.boot == boot()
                 )
             raise Corrupt(str(path), _damaged_anchor("it is listed, and is not there"))
 
     def save(self, anchor: Anchor) -> None:
         """Remember, durably on return, what the writer of `anchor.epoch` has seen. Files of lower epochs go, but for
         locks of living processes."""
-        data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, _boot(), anchor))
+        data = msgspec.json.encode(_AnchorFile(ANCHOR_VERSION, self._store_url, boot(), anchor))
         with _explained(self._folder):
             self._make_folder()
             replace(self._folder / f"anchor-{anchor.epoch}.json", data)
@@ -277,11 +278,6 @@ class HostState:
         for epoch, _, path in locks_in(self._folder):
             if (below is None or epoch < below) and not is_locked(path):
                 path.unlink(missing_ok=True)
-
-
-def _boot() -> str:
-    """What tells one life of this machine from another."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _damaged_anchor(reason: object) -> str:

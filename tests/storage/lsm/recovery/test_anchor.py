@@ -63,7 +63,7 @@ def test_after_the_machine_stopped_what_was_noted_may_be_forgotten(
     state: HostState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.save(anchor(3))
-    monkeypatch.setattr("storage.lsm.recovery.anchor._boot", lambda: "another life")
+    monkeypatch.setattr("storage.lsm.recovery.anchor.boot", lambda: "another life")
     assert state.load() == msgspec.structs.replace(anchor(3), exact=False)
 
 

@@ -236,7 +236,7 @@ async def test_any_other_asks_for_every_sst(other: str, tmp_path: Path, monkeypa
     if other == "host":
         world.host = HostState(tmp_path / "other", "memory://")
     else:
-        monkeypatch.setattr("storage.lsm.recovery.anchor._boot", lambda: "another life")
+        monkeypatch.setattr("storage.lsm.recovery.anchor.boot", lambda: "another life")
     await refused(world, f"{sst} is damaged: it is missing", Kind.MISSING)
 
 
