@@ -122,6 +122,12 @@ def open_own(path: Path, flags: int) -> int:
     return descriptor
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it: write(2) may take less than it is given, and says so by its count only."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 def replace_file(path: Path, data: bytes, mode: int) -> None:
     """Put a small file at `path`, all of it or nothing, in the place of what was there: a link is replaced, and what
     it points to is left alone. A crash leaves the old file or the new one, and perhaps one called `.NAME.PID`."""
@@ -131,7 +137,7 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
     descriptor = create_new(hidden, mode)
     try:
         try:
-            os.write(descriptor, data)
+            write_all(descriptor, data)
         finally:
             os.close(descriptor)
         hidden.rename(path)

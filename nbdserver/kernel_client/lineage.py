@@ -22,6 +22,7 @@ from nbdserver.kernel_client.server_user import ELSEWHERE, ServerUser, user_of
 from nbdserver.protocol import wire
 from nbdserver.protocol.agreement import INCARNATION
 from storage.errors import Invalid
+from storage.trusted_files import replace_file
 
 ID_BYTES_MAX = 256
 
@@ -85,9 +86,7 @@ def recall_user(address: ExportAddress, folder: Path = LOCKS) -> int | None:
 
 def _note(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o755, exist_ok=True)
-    hidden = path.with_suffix(".tmp")
-    hidden.write_text(text)
-    hidden.rename(path)
+    replace_file(path, text.encode(), 0o644)
 
 
 def _noted(path: Path) -> str | None:

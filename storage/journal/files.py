@@ -31,7 +31,7 @@ import msgspec
 
 from storage.errors import AccessDenied, Invalid
 from storage.format.journal_batch import Memory, clear
-from storage.trusted_files import create_new, open_own, trusted_folder
+from storage.trusted_files import create_new, open_own, trusted_folder, write_all
 from storage.units import MIB
 
 VERSION = 1
@@ -154,7 +154,7 @@ class FolderFiles:
         descriptor = create_new(hidden, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, msgspec.json.encode(_Head(VERSION, boot(), self._store_url, epoch)))
+            write_all(descriptor, msgspec.json.encode(_Head(VERSION, boot(), self._store_url, epoch)))
             hidden.rename(path / _HEAD_NAME)
         except BaseException:
             os.close(descriptor)

@@ -104,3 +104,12 @@ def test_a_file_is_replaced_whole_and_a_link_by_a_file(tmp_path: Path) -> None:
     replace_file(path, b"new", 0o644)
     assert (path.read_bytes(), path.is_symlink(), target.read_text()) == (b"new", False, "precious")
     assert sorted(os.listdir(tmp_path)) == ["file", "target"]
+
+
+def test_a_file_is_whole_though_the_kernel_takes_a_byte_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:1]))
+    replace_file(tmp_path / "file", b"12345\n", 0o644)
+    assert (tmp_path / "file").read_bytes() == b"12345\n"

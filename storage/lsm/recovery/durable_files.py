@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from storage.lsm.recovery.locks import give_to_owner
-from storage.trusted_files import create_new
+from storage.trusted_files import create_new, write_all
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -38,8 +38,7 @@ def give_folder(folder: Path) -> None:
 
 def write(descriptor: int, data: bytes) -> None:
     """Write all of it, durably."""
-    while data:
-        data = data[os.write(descriptor, data) :]
+    write_all(descriptor, data)
     os.fsync(descriptor)
 
 

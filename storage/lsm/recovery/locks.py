@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from storage.errors import AccessDenied
-from storage.trusted_files import create_new, owner_to_keep
+from storage.trusted_files import create_new, owner_to_keep, write_all
 
 NOTE_NAME = "~writer"
 """In the folder of a store; no object's name begins like that."""
@@ -110,7 +110,7 @@ def leave_note(folder: Path, epoch: int, socket: Path | None) -> LeftNote | None
     try:
         give_to_owner(descriptor, folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(descriptor, msgspec.json.encode(note))
+        write_all(descriptor, msgspec.json.encode(note))
         hidden.rename(folder / NOTE_NAME)
     except OSError:
         os.close(descriptor)

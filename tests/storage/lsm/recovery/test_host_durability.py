@@ -131,6 +131,17 @@ def test_the_note_of_who_came_later_stays(tmp_path: Path) -> None:
     assert read_note(tmp_path) is None
 
 
+def test_what_is_noted_is_whole_though_the_kernel_takes_a_byte_at_a_time(
+    tmp_path: Path, state: HostState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:1]))
+    assert leave_note(tmp_path, 3, None) is not None
+    assert read_note(tmp_path) is not None
+    state.save(anchor(3))
+    assert state.load() == anchor(3)
+
+
 @pytest.mark.parametrize("field", ["machine", "boot"])
 def test_a_note_of_another_machine_says_nothing_of_this_one(tmp_path: Path, field: str) -> None:
     """A folder that several mount: no process here has the number that stands there."""
