@@ -27,7 +27,7 @@ WATCHDOG_DIVISOR = 3
 
 
 class ServiceManager:
-    """Tells it, if there is one."""
+    """Tells the service manager that started this process (systemd) how it does, if there is one."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Takes what is meant for this process out of `environ`."""

@@ -14,7 +14,7 @@ is left, by the key ids in its manifest, and goes on.
     6. a manifest that knows its number                       (crash before it: the next writer's take-over says it)
 
 What the newest manifest does not name may be of an older key only if it was made before this writer took the store;
-and whoever takes it from this one reads this one's manifests, for which he needs the newest key. So what was true in 2
+and whoever takes it from this one reads this one's manifests, for which it needs the newest key. So what was true in 2
 stays true, also of a writer that is superseded and does not know it yet.
 """
 
@@ -74,7 +74,9 @@ def left_of_rotation(engine: Engine) -> RotationLeft:
 
 
 class KeyRetirement:
-    """Of one writer; of who only reads it tells what is left. Owned by the event loop."""
+    """Ends the rotation of the data key of one writer; in a process that only reads it tells what is left. Owned by the
+    event loop.
+    """
 
     def __init__(
         self, engine: Engine, objects: RetryingStore, env: Env, cost: Cost, on_new_keys: Callable[[], None]

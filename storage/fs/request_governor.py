@@ -27,8 +27,8 @@ _log = logging.getLogger("nbdserver")
 
 
 class RequestGovernor:
-    """Of one store; before `begin`, and so in a process that does not write it, nothing is done. Owned by the event
-    loop.
+    """Slows what can wait in one store, as its budget of requests asks for; before `begin`, and so in a process that
+    does not write the store, nothing is done. Owned by the event loop.
     """
 
     def __init__(self, engine: Engine, stats: RequestStats, env: Env) -> None:

@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 class Upkeep:
-    """Of one store; before `begin`, and so in a process that does not write it, nothing is done. Owned by the event
-    loop.
+    """Has the snapshots of one store taken as scheduled, and its data scrubbed; before `begin`, and so in a process
+    that does not write the store, nothing is done. Owned by the event loop.
     """
 
     def __init__(

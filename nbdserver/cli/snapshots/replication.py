@@ -52,7 +52,7 @@ class Side:
             return found
         if self._was_served:
             raise Unavailable(f"the server of {self.place.store} is gone")
-        # Whoever opens the store wipes what he gets.
+        # Whoever opens the store wipes what it gets.
         return Way(self.place, None, Secret(self._password()))
 
     def ask(self, operation: Operation) -> Answer:
@@ -95,7 +95,7 @@ class _Replica:
 
 
 class Replication:
-    """Of one device of `source`, to the device `replica` of `target`, where the newest `keep` that came stay."""
+    """Keeps the device `replica` of `target` like a device of `source`; there the newest `keep` that came stay."""
 
     def __init__(self, source: Side, target: Side, device: str, replica: str, keep: int, env: Env) -> None:
         self._env = env

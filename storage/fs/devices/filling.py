@@ -57,7 +57,7 @@ class IncomingSnapshot:
 
 
 class Filling:
-    """Of one open store. Owned by the event loop."""
+    """Fills the devices of one open store from elsewhere, wholly or not at all. Owned by the event loop."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 class Pins:
-    """Of one open store: layers by number."""
+    """Who needs which snapshots of one open store, as layers by number: those are not deleted meanwhile."""
 
     def __init__(self) -> None:
         self._users: dict[int, list[str]] = {}

@@ -28,7 +28,7 @@ _log = logging.getLogger("nbdserver")
 
 
 class Clearing:
-    """Of one writer. Owned by the event loop."""
+    """Deletes what is to go by itself, of the store of one writer. Owned by the event loop."""
 
     def __init__(self, snapshots: Snapshots, filling: Filling, engine: Engine, tree: NameTree, env: Env) -> None:
         self._snapshots = snapshots

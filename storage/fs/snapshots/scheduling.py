@@ -34,7 +34,7 @@ class Untaken:
 
 
 class Scheduling:
-    """Of one writer. Owned by the event loop."""
+    """Takes the snapshots that one writer's schedule asks for, and deletes its old ones. Owned by the event loop."""
 
     def __init__(
         self, keep: Keep, untaken: dict[str, Untaken], snapshots: Snapshots, engine: Engine, tree: NameTree, env: Env
@@ -91,7 +91,7 @@ class Scheduling:
         }
 
     async def _take(self, now: float) -> None:
-        """Of all devices that nobody has for himself, at one moment; of each by itself if not of all."""
+        """Of all devices that nobody has for themselves, at one moment; of each by itself if not of all."""
         devices = self._snapshots.free_devices()
         name = datetime.fromtimestamp(now, UTC).strftime("auto-%Y%m%dT%H%M%SZ")
         if not devices:

@@ -263,7 +263,7 @@ class Snapshots:
         return refused
 
     def free_devices(self) -> Sequence[str]:
-        """The devices that nobody has for himself."""
+        """The devices that nobody has for themselves."""
         return [name for name in self._tree.namespace.names() if self._device(name).exclusive_user is None]
 
     @contextmanager
