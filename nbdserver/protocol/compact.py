@@ -32,6 +32,8 @@ class CompactTransmission(Transmission):
         handler, plain_write, size = self.handler, self._plain_write, self._bounds.size
         unpack, read, write = wire.REQUEST.unpack_from, handler.read, handler.write
         requests, writes = self.requests, 0
+        # The same loop stands in `extended.py`, but for how a header is read and what a plain write is: what both could
+        # share would be called for each request. Whoever mends one mends both, which a test compares.
         while True:
             if end - start < _COMPACT_BYTES:
                 outcome = MORE

@@ -50,6 +50,7 @@ class ExtendedTransmission(Transmission):
         unpack, number = wire.EXTENDED_REQUEST.unpack_from, wire.COOKIE_OFFSET.unpack_from
         read, write = handler.read, handler.write
         requests, writes = self.requests, 0
+        # The same loop as in `compact.py`: see there.
         while True:
             if end - start < _EXTENDED_BYTES:
                 outcome = MORE

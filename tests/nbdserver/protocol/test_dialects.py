@@ -1,7 +1,10 @@
 """One conversation in three dialects: whichever a client chose, the same requests have the same effect and the same
 answer. Requests are written by the client's side of the protocol and answers read by it, so both ends agree."""
 
+import ast
+import inspect
 import random
+import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -10,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbdserver.protocol.agreement import Agreement, Dialect, MetaContext
+from nbdserver.protocol.compact import CompactTransmission
 from nbdserver.protocol.dialects import replies_in, transmission_in
+from nbdserver.protocol.extended import ExtendedTransmission
 from nbdserver.protocol.handshake import Handshake
 from nbdserver.protocol.replies import ChunkedReplies, Parts, Piece
-from nbdserver.protocol.transmission import Payload
+from nbdserver.protocol.transmission import Payload, Transmission
 from tests.nbdserver.protocol.test_handshake import Offer, Offers, hear
 from tests.nbdserver.protocol.test_transmission import feed
 from tests.support import messages as m
@@ -189,3 +194,18 @@ def test_status(dialect: Dialect, lines: list[str]) -> None:
     answers.feed(b"".join(disk.parts))
     answers.finish()
     assert answers.lines == lines
+
+
+def loop_of(transmission: type[Transmission], *, header_statements: int) -> str:
+    """What its loop does with requests, without the statements that read a header, in the words of the compact one."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(transmission.resume)))
+    (loop,) = (node for node in ast.walk(tree) if isinstance(node, ast.While))
+    del loop.body[1 : 1 + header_statements]
+    found = ast.unparse(loop)
+    return found.replace("_EXTENDED_", "_COMPACT_").replace("head in plain_writes", "head == plain_write")
+
+
+def test_the_two_loops_over_requests_are_the_same() -> None:
+    """They are written twice for speed, and what is mended in one is to be mended in both."""
+    compact = loop_of(CompactTransmission, header_statements=1)
+    assert compact == loop_of(ExtendedTransmission, header_statements=2)
