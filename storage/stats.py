@@ -1,8 +1,9 @@
 """The one list of counters and gauges of an open store: name, unit and meaning of each. Nothing is counted here.
 
-The numbers are put together by `storage.lsm.wiring` and `Store.status`, in one step on the event loop; requests
-are counted by `storage.objects.counting`. What is shown of a store, as
-status, metrics or a dashboard, has its names and units from here.
+The numbers are put together by `storage.lsm.wiring` and `storage.fs.current_status`, in one step on the event loop;
+requests are counted by `storage.objects.counting`. What is shown of a store, as status, metrics or a dashboard, has its
+names and units from here. `EngineNumbers` and `storage.fs.status.StoreStatus` have the same names as fields: a new
+number is added in all three, which tests compare.
 """
 
 from dataclasses import dataclass
