@@ -106,7 +106,7 @@ AHEAD_BYTES = 4 * MIB
 
 
 class Maintenance:
-    """Of one open store. Owned by the event loop."""
+    """Does the maintenance of one open store that somebody asks for. Owned by the event loop."""
 
     def __init__(self, engine: Engine, tree: NameTree, reads: StoredReadTimes, env: Env) -> None:
         self._engine = engine
@@ -241,8 +241,8 @@ class Maintenance:
         ]
         if garbage.failing is not None:
             kept.append(Retained(len(garbage), 0, f"the store refuses to delete them: {garbage.failing.reason}"))
-        if self._engine.compactor.awaiting_deletion:
-            count = self._engine.compactor.awaiting_deletion
+        if self._engine.compactor.waiting_deletions:
+            count = self._engine.compactor.waiting_deletions
             kept.append(Retained(count, 0, "a read under way wants something of them"))
         if left:
             kept.append(Retained(len(left), _size(left), "what left the list before them is to be deleted first"))

@@ -114,12 +114,12 @@ BUDGET = [
         f"{COMPACTION}test_slowed.py",
         (
             "budget: each checkpoint puts all else off",
-            "            self._could_wait = can_wait(decision)\n",
-            "            self._could_wait = True\n",
+            "            self._last_was_deferrable = can_wait(decision)\n",
+            "            self._last_was_deferrable = True\n",
         ),
         (
             "budget: jobs that can wait do not",
-            "self._others_wait() and can_wait(decision) else None",
+            "self._must_defer() and can_wait(decision) else None",
             "False else None",
         ),
     ),

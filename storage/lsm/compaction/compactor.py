@@ -96,9 +96,9 @@ class Compactor:
         self._over_target = False
         self.slowdown = 1.0
         """So many times longer jobs take that can wait, with the rests behind them."""
-        self._others_at = float("-inf")
+        self._deferrable_at = float("-inf")
         """When jobs that can wait may begin again."""
-        self._could_wait = False
+        self._last_was_deferrable = False
         """The last job that was done here."""
         self._deferred_at: tuple[object, ...] | None = None
         """What the store was like when the job that was worth most had to wait."""
@@ -131,8 +131,9 @@ class Compactor:
                 # Clients come first: half of the time is theirs alone.
                 rest = rest_after(took, 0.0 if self._over_target or self._at_rest() else took, self.slowdown)
                 pause = rest.usual_seconds
-                if self._could_wait:  # the others are so frequent that nothing else would ever have its turn
-                    self._others_at = now + rest.slowed_seconds
+                # Behind those only: what cannot wait is so frequent that nothing else would ever have its turn.
+                if self._last_was_deferrable:
+                    self._deferrable_at = now + rest.slowed_seconds
             self.delete_replaced()
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
@@ -177,7 +178,7 @@ class Compactor:
     async def step(self) -> bool:
         """Do the job that is worth most; False if none is, or it is to wait."""
         state = self._state()
-        if state == self._nothing_at or (self._others_wait() and state == self._deferred_at):
+        if state == self._nothing_at or (self._must_defer() and state == self._deferred_at):
             return False  # to count a store of terabytes takes 50 ms
         async with self.working:
             snapshot = await self.look()
@@ -186,10 +187,10 @@ class Compactor:
             # Room for a drop may have come or gone while the store was looked at.
             state = (*state[:-1], bool(snapshot.drop_max))
             self._nothing_at = state if decision.job is None else None
-            self._deferred_at = state if self._others_wait() and can_wait(decision) else None
+            self._deferred_at = state if self._must_defer() and can_wait(decision) else None
             if decision.job is None or self._deferred_at is not None:
                 return False
-            self._could_wait = can_wait(decision)
+            self._last_was_deferrable = can_wait(decision)
             await self.do(decision.job)
             return True
 
@@ -213,8 +214,8 @@ class Compactor:
         return job
 
     async def make_room(self) -> None:
-        """If drops wait for what is to be deleted, so does whoever asked for one; `working` is his, so that nobody else
-        takes the room.
+        """If drops wait for what is to be deleted, so does whoever asked for one. The caller holds `working`, so that
+        nobody else takes the room.
         """
         self.delete_replaced()
         if not self.context.drop_max():
@@ -231,7 +232,7 @@ class Compactor:
         return len(self._left)
 
     @property
-    def awaiting_deletion(self) -> int:
+    def waiting_deletions(self) -> int:
         """SSTs that left the list, and that a read under way may still want."""
         return len(self.context.awaiting_deletion)
 
@@ -245,8 +246,8 @@ class Compactor:
         manifest, tree = context.manifests.number, context.layers.tree_queue.last_sequence
         return manifest, context.cut(), tree, self._at_rest(), left, often, bool(context.drop_max())
 
-    def _others_wait(self) -> bool:
-        return self.context.env.monotonic() < self._others_at
+    def _must_defer(self) -> bool:
+        return self.context.env.monotonic() < self._deferrable_at
 
     def _at_rest(self) -> bool:
         sequence, since = self._seen

@@ -47,7 +47,7 @@ def nothing_is_left(world: World, engine: Engine) -> None:
     named = {sst_name(ref.id) for ref in (manifest.tree, manifest.checkpoint, *engine.manifests.listed()) if ref}
     assert len(engine.manifests.listed()) == 0
     assert set(world.store.names(TABLES)) == named
-    assert (len(engine.garbage), engine.garbage.forgotten, engine.compactor.awaiting_deletion) == (0, 0, 0)
+    assert (len(engine.garbage), engine.garbage.forgotten, engine.compactor.waiting_deletions) == (0, 0, 0)
 
 
 @virtually

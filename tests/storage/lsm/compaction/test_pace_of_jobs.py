@@ -89,7 +89,7 @@ async def test_what_jobs_replaced_goes_while_the_writer_runs() -> None:
     await overwritten(engine, layer, range(6))
     await asyncio.sleep(600)
     assert engine.compactor.progress.jobs["Drop"]
-    assert engine.compactor.awaiting_deletion == 0
+    assert engine.compactor.waiting_deletions == 0
     assert len(world.store.names(TABLES)) <= 3, "what is live, the tree, and the checkpoint"
     await world.crash(engine)
 
