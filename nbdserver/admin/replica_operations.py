@@ -76,8 +76,8 @@ class DeleteUnneeded(msgspec.Struct, frozen=True, tag="delete-unneeded"):
 
 
 async def _settled(store: Store, device: str) -> None:
-    """Return when nobody has the device for himself. Conflict: he goes on. NotFound. A reader does not wait: nothing
-    is undone in what it shows.
+    """Return when nobody has the device for themselves. Conflict: whoever has it goes on. NotFound. A reader does not
+    wait: nothing is undone in what it shows.
     """
     import asyncio  # a command that only asks a server does without
 

@@ -63,7 +63,7 @@ class KernelDevice:
 
     @property
     def claimed(self) -> bool:
-        """Whether somebody has it for himself: it is mounted, or swap, or a part of a pool or another device."""
+        """Whether somebody has it for themselves: it is mounted, or swap, or a part of a pool or another device."""
         try:
             os.close(os.open(self.path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
         except OSError as error:

@@ -130,7 +130,7 @@ def view(shown: Document) -> str:
 
 
 def standing_by(found: Document) -> str:
-    """Beside whom a server stands by, and how it is known that he lives."""
+    """Beside which writer a server stands by, and how it is known that that lives."""
     if found["reason"]:
         return f"stands by beside epoch {found['epoch']}, and cannot look: {found['reason']}"
     if found["basis"] == "lock":

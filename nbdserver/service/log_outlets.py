@@ -1,6 +1,6 @@
 """Outlets of the log to other processes: standard error, and the system's log.
 
-Promise: who reads them is not waited for. He may be halted, hung, or himself wait for a disk that this process serves,
+Promise: who reads them is not waited for. It may be halted, hung, or itself wait for a disk that this process serves,
 and the event loop with all disks would stand still for a word about them. Only one who has taken all so far, and is
 behind in a burst (the system's log holds ten lines), has a moment. What nobody takes in time is left out, whole lines
 of it, and counted: the next line that is taken comes behind one that says how many were lost.
@@ -20,7 +20,7 @@ from typing import TextIO
 LOST = "log_lines_lost"
 
 MOMENT_SECONDS = 0.01
-"""How long a reader is waited for with a line: as long as he takes every one in that time."""
+"""How long a reader is waited for with a line: as long as it takes every one in that time."""
 
 DAEMON = 3
 """The facility of services (RFC 3164)."""

@@ -19,7 +19,7 @@ CREATE_TRIES_MAX = 10
 """Times that something is tried which only others who are quicker can prevent, before that counts as no answer."""
 
 CREATE_PAUSE_SECONDS_MIN = 0.1
-"""Before the second try: about a round trip, in which who was quicker gets on with what he does."""
+"""Before the second try: about a round trip, in which who was quicker gets on with what it does."""
 
 CREATE_PAUSE_SECONDS_MAX = 5.0
 """Between two later tries, so that all of them take half a minute: long for a race, and short for an operator."""

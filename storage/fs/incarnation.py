@@ -80,7 +80,7 @@ class Incarnation:
             await self._host.unsaved.attempt(self._env, "attached", partial(self._host.save_attached, epoch, data))
         if self._stored is not None:
             await self._stored.keep(epoch, data)
-            # Without a newer manifest now, whoever makes one finds the record, since he looks for it behind that.
+            # Without a newer manifest now, whoever makes one finds the record, for which it looks behind that.
             await self._look_for_newer()
 
     def keep_here(self) -> None:

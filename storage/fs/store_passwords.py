@@ -141,7 +141,7 @@ class StorePasswords:
         """Unfinished: the change is in force, and the object from before could not be deleted."""
         self._engine.check_writer()
         # Cut short behind its create, it would leave what the old password opens until the next start. It has passwords
-        # of its own: who goes away wipes his, and zeros are not to become a password.
+        # of its own: who goes away wipes its own, and zeros are not to become a password.
         task = asyncio.create_task(self._change(change, [Secret(each) for each in passwords]))
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)

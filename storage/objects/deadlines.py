@@ -2,7 +2,7 @@
 
 A socket's own time-out bounds a single `recv`, not an answer: a peer that sends a byte a second keeps it content for
 hours. So while calls are under way one thread looks at all of them a few times a second, and shuts down the sockets of
-those that are late; whoever waits there gets an error at once and his thread is free again. Calls that nobody waits for
+those that are late; whoever waits there gets an error at once and its thread is free again. Calls that nobody waits for
 any more are ended in the same way, and so are those that a silence has swallowed: when something that was asked later
 is answered, what was asked before it and has not moved a byte for a while will not be, or not soon.
 

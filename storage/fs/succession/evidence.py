@@ -7,7 +7,7 @@ A writer counts as ended when all of this holds, and never else:
 2. The store was asked again and again, and each time answered that nothing is new, neither sign nor manifest, for as
    long as the last sign asks for (its lease). A question that was not answered begins the count anew, and adds
    `OUTAGE_SECONDS`: the writer's line may be back later than ours. No answer is no evidence.
-3. Only time between two answers counts, and of a pause no more than `PAUSE_SECONDS_MAX`: whoever was himself stopped,
+3. Only time between two answers counts, and of a pause no more than `PAUSE_SECONDS_MAX`: whoever was itself stopped,
    or asleep, has not watched.
 4. At the end the log is no longer than it was at half of that time.
 

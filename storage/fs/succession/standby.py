@@ -68,7 +68,7 @@ class Turn:
 
 
 class StandbyStatus(msgspec.Struct, frozen=True):
-    """Beside whom it stands by, and what it knows of him."""
+    """Beside which writer it stands by, and what it knows of that."""
 
     epoch: int
     """Of the writer; 0: not known yet."""
@@ -170,7 +170,7 @@ class Standby:
         await self._objects.close()
 
     def status(self) -> StandbyStatus:
-        """Beside whom, and how it is known that he lives."""
+        """Beside which writer, and how it is known that that lives."""
         now = self._env.monotonic()
         seen, held = self._evidence.seen, self._holder.state == "held"
         basis: Literal["lock", "signs", "nothing"] = "nothing"

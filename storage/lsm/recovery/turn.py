@@ -39,7 +39,7 @@ class Terms:
 
     @property
     def breaks(self) -> bool:
-        """Whether who was attached may miss what he was answered, however the last writer ended."""
+        """Whether clients that were attached may miss what they were answered, however the last writer ended."""
         return self.rolled_back or self.adopted
 
 

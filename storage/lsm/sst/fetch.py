@@ -10,7 +10,7 @@ it is found out why it failed. For that the store is asked for something else:
 
 - It gives nothing: the store is away. Everybody waits, for ever, and all try again together after a pause.
 - It gives other objects: this one is a suspect. What is wanted of suspects waits apart, goes by few slots of its own,
-  and is tried again with pauses. Who has waited for a frame as long as his patience, and it was tried again in vain, is
+  and is tried again with pauses. Who has waited for a frame as long as its patience, and it was tried again in vain, is
   told that it cannot be read; a client's is a minute. So a bad object takes nothing from the others but few slots.
 
 The memtable flush has a slot of its own, and little patience: what it cannot have now it does without.

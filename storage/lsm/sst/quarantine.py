@@ -1,6 +1,6 @@
 """Quarantine: frames that are wanted of suspects wait apart from all others, and are tried again with pauses.
 
-Who has waited for a frame as long as his patience, and it was tried again in vain, is told that it cannot be read. No
+Who has waited for a frame as long as its patience, and it was tried again in vain, is told that it cannot be read. No
 I/O: it is told what became of a GET, and says what to try next.
 """
 
