@@ -121,8 +121,8 @@ FILLING = [
         ),
         (
             "import: it waits for no room",
-            "        if gate.closed:\n            opened",
-            "        if False:\n            opened",
+            "        if gate.closed:\n            self._turn.clear()",
+            "        if False:\n            self._turn.clear()",
         ),
         ("salvage: what is withheld ends it", "    except (Corrupt, Unreadable):\n", "    except Corrupt:\n"),
     ),
