@@ -14,6 +14,9 @@ from storage.errors import StorageError
 SILENT_SECONDS = 2.0
 """A store that is being opened and says nothing for so long is said not to answer."""
 
+HUNG_SECONDS = 10.0
+"""A folder that serves and says nothing for so long hangs. A busy disk takes seconds, and is waited for in silence."""
+
 ALONE_SECONDS = 10.0
 """What fails for so long while others are answered has more than bad luck."""
 
@@ -62,10 +65,14 @@ class Health:
             self._told.add(request)
             self._say("object_failing", request=verb, object=name, error=this.reason)
 
-    def silent(self, verb: str, name: str, since: float) -> None:
-        """A request that was sent at `since` has had no answer yet."""
+    def silent(self, verb: str, name: str, since: float, seconds: float = SILENT_SECONDS) -> None:
+        """A request that waits has had no answer, and nobody else one since `since`, which is `seconds` ago."""
         if self.failing is None and self._answered_at <= since:
-            self._fail(Failing(since, verb, name, f"{self._url} has not answered for {SILENT_SECONDS:g} s"))
+            self._fail(Failing(since, verb, name, f"{self._url} has not answered for {seconds:g} s"))
+
+    def quiet_since(self, asked: float) -> float:
+        """Since when the store says nothing to one who asked at `asked`: nobody has had an answer behind that."""
+        return max(asked, self._answered_at)
 
     def answered(self, request: object) -> None:
         """A request was answered."""

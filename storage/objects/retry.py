@@ -39,7 +39,7 @@ from storage.objects.base import (
     ObjectInfo,
     ObjectStore,
 )
-from storage.objects.health import SILENT_SECONDS, Health
+from storage.objects.health import HUNG_SECONDS, SILENT_SECONDS, Health
 from storage.objects.hedge import HEDGE_SECONDS_MIN, Hedge
 from storage.units import KIB
 
@@ -222,7 +222,7 @@ class RetryingStore:
             while True:
                 asked = 0.0
                 try:
-                    result = await attempt()
+                    result = await self._listening(verb, name, attempt)
                 except Unavailable as error:
                     if self._once:
                         raise
@@ -244,3 +244,30 @@ class RetryingStore:
                 ceiling = min(ceiling * 2, RETRY_SECONDS_MAX)
         finally:
             self.health.ended(request)
+
+    async def _listening(self, verb: str, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` gives. A folder has no time-outs: where it hangs, no error comes that would say so.
+
+        What is remote has its own, and a large body on a slow way takes longer by design. What has a deadline is
+        listened to for all of its attempts.
+        """
+        if self._deadline_seconds is not None or self._once or self.capabilities.remote:
+            return await attempt()
+        loop = asyncio.get_running_loop()
+        asked = self._env.monotonic()
+        silence: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal silence
+            since = self.health.quiet_since(asked)
+            left = since + HUNG_SECONDS - self._env.monotonic()
+            if left > 0:  # others had answers meanwhile
+                silence = loop.call_later(left, look)
+            else:
+                self.health.silent(verb, name, since, HUNG_SECONDS)
+
+        silence = loop.call_later(HUNG_SECONDS, look)
+        try:
+            return await attempt()
+        finally:
+            silence.cancel()

@@ -93,6 +93,16 @@ STORES = [
     ),
     *mutants(
         "storage/objects/retry.py",
+        "tests/storage/objects/test_health.py",
+        ("retry: a hang behind an answer is not told", "silence = loop.call_later(left, look)\n", "return\n"),
+        (
+            "retry: a large body on a slow way is a store that fails",
+            "if self._deadline_seconds is not None or self._once or self.capabilities.remote:",
+            "if self._deadline_seconds is not None or self._once:",
+        ),
+    ),
+    *mutants(
+        "storage/objects/retry.py",
         "tests/storage/objects/test_hedge.py",
         (
             "hedge: whoever has another deadline has second attempts of his own",

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from storage.buffers import Buffer
 from storage.env import RealEnv
 from storage.errors import NotFound, Unavailable
-from storage.objects.base import ANSWER_BYTES_MAX
-from storage.objects.health import ALONE_SECONDS
+from storage.objects.base import ANSWER_BYTES_MAX, Capabilities
+from storage.objects.health import ALONE_SECONDS, HUNG_SECONDS
 from storage.objects.health import Failing as Failure
 from storage.objects.memory import MemoryStore
 from storage.objects.retry import RetryingStore
@@ -33,10 +35,11 @@ class Failing(Wrapped):
         self.bad: set[str] = set()
         self.away = False
         self.silent = False
+        self.answers = asyncio.Event()
 
     async def get(self, name: str, offset: int = 0, length: int | None = None, limit: int = ANSWER_BYTES_MAX) -> bytes:
         if self.silent:
-            await asyncio.sleep(1e9)
+            await self.answers.wait()
         if self.away or name in self.bad:
             raise Unavailable(f"{name} is out of reach")
         return await super().get(name, offset, length, limit)
@@ -123,3 +126,66 @@ def test_a_store_that_is_silent_at_opening_is_said_to_be(virtual_time: Run, capl
 
     assert virtual_time(main()) == pytest.approx(30.0)
     assert events(caplog) == ["store_failing"]
+
+
+def test_a_folder_that_hangs_is_said_to_while_it_serves(virtual_time: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where something was answered behind the request that hangs, and nothing is asked any more."""
+
+    async def main() -> None:
+        inner = Failing()
+        await inner.put("x", b"x")
+        inner.silent = True
+        store = RetryingStore(inner, LoopEnv(), None)
+        waiting = asyncio.ensure_future(store.get("x"))
+        await asyncio.sleep(4)
+        await store.head("x")
+        await asyncio.sleep(HUNG_SECONDS - 0.1)
+        assert failing(store) is None
+        await asyncio.sleep(0.2)
+        assert f"has not answered for {HUNG_SECONDS:g} s" in str(failing(store))
+        assert (failing(store) or Failure(0, "", "", "")).since == pytest.approx(4.0), "the last answer"
+        inner.answers.set()
+        assert await waiting == b"x"
+        assert failing(store) is None
+        await asyncio.sleep(10 * HUNG_SECONDS)
+
+    virtual_time(main())
+    assert events(caplog) == ["store_failing", "store_recovered"]
+
+
+def test_one_object_that_hangs_beside_answers_is_not_the_store(
+    virtual_time: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        inner = Failing()
+        await inner.put("x", b"x")
+        inner.silent = True
+        store = RetryingStore(inner, LoopEnv(), None)
+        waiting = asyncio.ensure_future(store.get("x"))
+        for _ in range(100):
+            await asyncio.sleep(1)
+            await store.head("x")
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(10 * HUNG_SECONDS)
+
+    virtual_time(main())
+    assert events(caplog) == []
+
+
+def test_a_large_body_on_a_slow_way_is_no_silence(virtual_time: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """What is remote has time-outs of its own, which are longer where there is more to send."""
+
+    class Remote(Failing):
+        @property
+        def capabilities(self) -> Capabilities:
+            return replace(super().capabilities, remote=True)
+
+        async def create(self, name: str, data: Buffer) -> None:
+            await asyncio.sleep(5 * HUNG_SECONDS)
+
+    async def main() -> None:
+        await RetryingStore(Remote(), LoopEnv(), None, hedge_seconds_min=1e9).create("x", b"x")
+
+    virtual_time(main())
+    assert events(caplog) == []
