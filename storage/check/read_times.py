@@ -108,7 +108,7 @@ class StoredReadTimes:
             raw = None
             if self._host is not None:
                 load = partial(self._host.load_memory, "reads")
-                raw = await self._host.unsaved.attempt(self._env, "reads", load)
+                raw = await self._host.unsaved.load(self._env, "reads", load)
             self._reads = self._reads or ReadTimes.decode(raw)
         return self._reads
 

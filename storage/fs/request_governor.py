@@ -84,7 +84,7 @@ class RequestGovernor:
         host = self._engine.host
         if host is None:
             return Spending()
-        return Spending.decode(await host.unsaved.attempt(self._env, "requests", partial(host.load_memory, "requests")))
+        return Spending.decode(await host.unsaved.load(self._env, "requests", partial(host.load_memory, "requests")))
 
     def _note(self, spending: Spending) -> None:
         total = sum(self._stats.requests.values())

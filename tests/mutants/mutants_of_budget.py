@@ -65,7 +65,7 @@ BUDGET = [
         ),
         (
             "budget: a file that cannot be read ends the writer",
-            'host.unsaved.attempt(self._env, "requests", partial(host.load_memory, "requests"))',
+            'host.unsaved.load(self._env, "requests", partial(host.load_memory, "requests"))',
             'self._env.run("store", host.load_memory, "requests")',
         ),
         (

@@ -80,21 +80,32 @@ OF_HOSTS = [
     *mutants(
         "storage/lsm/recovery/unsaved.py",
         "tests/storage/lsm/recovery/test_unsaved.py",
-        ("unsaved: what failed is not tried again", "await self._try(env, what, failed[1])", "pass"),
+        (
+            "unsaved: what failed is not tried again",
+            "                    await self.attempt(env, what, self._newest[what])\n",
+            "                    pass\n",
+        ),
+        ("unsaved: what hangs is waited for by all", "        if self._is_late(what):\n", "        if False:\n"),
+        ("unsaved: an older one that ends late counts", "if call is self._newest[what] and", "if"),
+        (
+            "unsaved: what hangs counts as kept",
+            "            self._late[what] = running\n            self._not_kept(what, SILENT)\n",
+            "            self._late[what] = running\n",
+        ),
         (
             "unsaved: it is said with each attempt",
-            "            if what not in self._failed:\n",
-            "            if what:\n",
+            "        if what not in self._failed:\n",
+            "        if what:\n",
         ),
         (
             "unsaved: what is kept again is said for ever",
-            "        if self._failed.pop(what, None) is not None:\n",
-            "        if self._failed.get(what) is not None:\n",
+            "self._failed.pop(what, None) is not None:\n",
+            "self._failed.get(what) is not None:\n",
         ),
         (
             "unsaved: an older one is tried again in place of a newer",
-            "            self._failed[what] = str(error), call\n",
-            "            self._failed.setdefault(what, (str(error), call))\n",
+            "        self._newest[what] = call\n        if self._is_late",
+            "        self._newest.setdefault(what, call)\n        if self._is_late",
         ),
     ),
     *mutants(

@@ -79,8 +79,8 @@ SENTENCES = {
     "({error}): allow the store to be written below spare/; it is tried again",
     "spare_copy_written": f"{{object}} was written now: {NOTHING_TO_DO}",
     "state_kept": f"this host can keep {{state}} again: {NOTHING_TO_DO}",
-    "state_not_kept": "this host cannot keep {state} ({error}): make room, or let this user write there; the store is "
-    "well",
+    "state_not_kept": "this host cannot keep {state} ({error}): see that the disk of the state folder answers, make "
+    "room, or let this user write there; the store is well",
     "store_does_not_delete": "the store at {url} does not let this program delete ({error}): allow it to, since what "
     "is not needed any more costs space; nothing is lost",
     "store_failing": "the store at {url} does not do what it is asked ({request} of {object}: {error}): it is asked "

@@ -246,4 +246,5 @@ class MemtableFlush:
         numbers = self._log.truncate(replay)
         self._garbage.add(wal_name(number) for number in numbers)
         self._garbage.add(self._manifests.take_old())
+        self.waits_for = "the state folder of this host"
         await self._on_truncated()

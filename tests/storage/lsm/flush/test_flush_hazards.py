@@ -11,6 +11,9 @@ from storage.format.frame import BLOCK_BYTES, SECTOR_BYTES
 from storage.lsm.engine import Engine
 from storage.lsm.options import EngineOptions
 from storage.lsm.recovery.anchor import Anchor, HostState
+from storage.lsm.recovery.unsaved import FOLDER_SECONDS, SILENT
+from tests.simulation.virtual import virtually
+from tests.storage.lsm.recovery.test_unsaved import HangingClock
 from tests.storage.lsm.worlds import MIB, World, durable, join, read, record
 from tests.support.idle import idle
 from tests.support.waiting import soon, until
@@ -248,6 +251,41 @@ async def test_a_host_that_cannot_remember_goes_on(tmp_path: Path, monkeypatch: 
         await durable(engine, layer)
     assert not engine.failed.done()
     await engine.close()
+    engine = await world.open(take_over=False)
+    assert await read(engine.layers[1], 0, 2 * SECTOR_BYTES) == A + B
+    await engine.close()
+
+
+@virtually
+async def test_a_state_folder_that_hangs_is_no_end_of_flushes(tmp_path: Path) -> None:
+    """Its disk is gone, the store is well: what is waited for is named, and nothing counts as kept that is not."""
+    host = HostState(tmp_path, "memory://")
+    world = World(host=host)
+    world.env = env = HangingClock()
+    env.goes_on.set()
+    engine, layer = await world.start()
+    known = host.load()
+    assert known is not None
+    env.goes_on.clear()
+    layer.write(0, A)
+    flushing = asyncio.ensure_future(engine.flush_memtable())
+    await asyncio.sleep(FOLDER_SECONDS / 2)
+    assert engine.report().flushing == "the state folder of this host"
+    await flushing
+    assert engine.report().flushing is None
+    assert str(host.unsaved.sentence()).endswith(SILENT)
+    calls = env.calls
+    for _ in range(3):
+        layer.write(SECTOR_BYTES, B)
+        await engine.flush_memtable()
+    assert env.calls == calls
+    remembered = host.load()
+    assert remembered is not None
+    assert remembered.manifest_number == known.manifest_number < engine.manifests.number
+    env.goes_on.set()
+    assert not engine.failed.done()
+    await engine.close()
+    assert host.unsaved.sentence() is None
     engine = await world.open(take_over=False)
     assert await read(engine.layers[1], 0, 2 * SECTOR_BYTES) == A + B
     await engine.close()

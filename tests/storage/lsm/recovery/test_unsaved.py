@@ -3,14 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from storage.env import RealEnv
 from storage.errors import AccessDenied, Corrupt, OutOfSpace, StorageError
-from storage.lsm.recovery.unsaved import SAVE_AGAIN_SECONDS, Unsaved
+from storage.lsm.recovery.unsaved import FOLDER_SECONDS, SAVE_AGAIN_SECONDS, SILENT, Unsaved
 from tests.simulation.virtual import virtually
 from tests.storage.fs.snapshots.test_clearing import Clock
+
+T = TypeVar("T")
 
 
 class Folder:
@@ -111,4 +114,96 @@ async def test_a_save_that_was_cancelled_is_over_before_the_next_one_begins() ->
     assert saved == ["old", "new"]
     with pytest.raises(asyncio.CancelledError):
         await first
+    env.close()
+
+
+class HangingClock(Clock):
+    """Virtual time, in which files of the host hang until `goes_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = asyncio.Event()
+        self.calls = 0
+
+    async def run(self, pool: str, function: Callable[..., T], *args: object) -> T:
+        if pool == "store":
+            self.calls += 1
+            await self.goes_on.wait()
+        return await super().run(pool, function, *args)
+
+
+@virtually
+async def test_a_folder_that_hangs_is_waited_for_once_and_the_newest_stands(caplog: pytest.LogCaptureFixture) -> None:
+    unsaved, folder, env = Unsaved(), Folder(), HangingClock()
+    running = asyncio.create_task(unsaved.run(env))
+    sentence = f"this host cannot keep how far it has seen the store: {SILENT}"
+    first = asyncio.create_task(unsaved.attempt(env, "anchor", folder.save("first")))
+    await asyncio.sleep(1)
+    second = asyncio.create_task(unsaved.attempt(env, "anchor", folder.save("second")))
+    await asyncio.sleep(FOLDER_SECONDS - 1.5)
+    assert (first.done(), second.done(), unsaved.sentence()) == (False, False, None)
+    assert (await first, await second) == (None, None)
+    assert unsaved.sentence() == sentence
+    given_up = env.monotonic()
+    assert await unsaved.attempt(env, "anchor", folder.save("third")) is None
+    assert env.monotonic() == given_up, "nobody else waits for what hangs"
+    await asyncio.sleep(3 * SAVE_AGAIN_SECONDS)
+    assert env.calls == 1, "all of them write to the same files"
+    env.goes_on.set()
+    await asyncio.sleep(0.1)
+    assert folder.saved == ["first"]
+    assert unsaved.sentence() == sentence, "what is newer is not kept yet"
+    await asyncio.sleep(SAVE_AGAIN_SECONDS)
+    assert folder.saved == ["first", "third"]
+    assert unsaved.sentence() is None
+    assert caplog.messages == ["state_not_kept", "state_kept"]
+    running.cancel()
+    env.close()
+
+
+@virtually
+async def test_what_ends_late_without_success_is_not_kept() -> None:
+    """An error that is tolerated is said, and any other raised to whoever comes next."""
+    unsaved, folder, env = Unsaved(), Folder(), HangingClock()
+    folder.error = OutOfSpace("no room")
+    assert await unsaved.attempt(env, "anchor", folder.save("a")) is None
+    env.goes_on.set()
+    await asyncio.sleep(0.1)
+    assert unsaved.sentence() == "this host cannot keep how far it has seen the store: no room"
+    env.goes_on.clear()
+    folder.error = Corrupt("anchor", "torn")
+    assert await unsaved.attempt(env, "anchor", folder.save("b")) is None
+    env.goes_on.set()
+    await asyncio.sleep(0.1)
+    assert unsaved.sentence() is not None
+    with pytest.raises(Corrupt):
+        await unsaved.run(env)
+    env.close()
+
+
+@virtually
+async def test_one_that_is_cancelled_waits_no_longer_for_a_folder_that_hangs() -> None:
+    unsaved, folder, env = Unsaved(), Folder(), HangingClock()
+    begun = env.monotonic()
+    saving = asyncio.create_task(unsaved.attempt(env, "anchor", folder.save("a")))
+    await asyncio.sleep(1)
+    saving.cancel()
+    await asyncio.wait({saving})
+    assert (saving.cancelled(), env.monotonic() - begun) == (True, FOLDER_SECONDS)
+    assert unsaved.sentence() is not None
+    env.goes_on.set()
+    await asyncio.sleep(0.1)
+    assert (folder.saved, unsaved.sentence()) == (["a"], None)
+    env.close()
+
+
+@virtually
+async def test_what_is_loaded_is_waited_for_however_long_it_takes() -> None:
+    """Taken for nothing it would be saved over what is there."""
+    unsaved, env = Unsaved(), HangingClock()
+    loading = asyncio.create_task(unsaved.load(env, "requests", lambda: b"what was counted"))
+    await asyncio.sleep(10 * FOLDER_SECONDS)
+    assert not loading.done()
+    env.goes_on.set()
+    assert await loading == b"what was counted"
     env.close()
