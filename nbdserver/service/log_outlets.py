@@ -30,6 +30,9 @@ _SEVERITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 Send = Callable[[bytes], int]
 """Takes some of these bytes and gives how many. BlockingIOError: none now. OSError."""
 
+Shown = Callable[[logging.LogRecord], str]
+"""A record as a line."""
+
 
 class _Losses:
     """How many lines of an outlet were left out and not told of yet, and what its reader is waited for until then."""
@@ -48,17 +51,61 @@ class _Losses:
         return logging.makeLogRecord({**told, "count": self.count})
 
 
+class Lines:
+    """Whole lines for one outlet: what is not taken is left out, counted, and told of before the next line."""
+
+    def __init__(self, moment: float) -> None:
+        self._losses = _Losses(moment)
+        self._rest = b""
+        """Of a line of which a part was taken."""
+
+    def add(self, record: logging.LogRecord, shown: Shown, descriptor: int, send: Send) -> None:
+        """Give the record as a line; `send` writes to `descriptor`."""
+        if self._losses.count and self._give(shown(self._losses.record()), descriptor, send):
+            self._losses.count = 0
+        if self._losses.count or not self._give(shown(record), descriptor, send):
+            self._losses.count += 1
+
+    def begin_anew(self) -> None:
+        """Another takes the lines from here on: for him there is no rest of one that he does not have."""
+        if self._rest:
+            self._rest = b""
+            self._losses.count += 1
+
+    def _give(self, text: str, descriptor: int, send: Send) -> bool:
+        """Whether the line was taken; if only a part of it was, the rest goes before the next one."""
+        line = f"{text}\n".encode(errors="backslashreplace")
+        if not self._push(descriptor, send):
+            return False
+        self._rest = line
+        if not self._push(descriptor, send) and len(self._rest) == len(line):
+            self._rest = b""
+            return False
+        return True
+
+    def _push(self, descriptor: int, send: Send) -> bool:
+        """Whether all was taken. Whoever read it may be gone, and another one come, who gets what still lies there."""
+        with contextlib.suppress(OSError):
+            while self._rest:
+                try:
+                    sent = send(self._rest)
+                except BlockingIOError:
+                    if not self._losses.has_room(descriptor):
+                        break
+                    sent = send(self._rest)
+                self._rest = self._rest[sent:]
+        return not self._rest
+
+
 class StandardError(logging.StreamHandler[TextIO]):
     """Lines on standard error."""
 
     def __init__(self, *, moment: float = MOMENT_SECONDS) -> None:
         super().__init__(sys.stderr)
-        self._losses = _Losses(moment)
-        self._rest = b""
-        """Of a line of which a part was taken."""
+        self._lines = Lines(moment)
         self._undo = contextlib.ExitStack()
         self._send: Send | None = None
-        """None: what is there is never waited for, or cannot be written to in another way."""
+        """None: it cannot be written to in another way than as a stream."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self._send = _sender(self.stream.fileno(), self._undo)
 
@@ -67,10 +114,7 @@ class StandardError(logging.StreamHandler[TextIO]):
             super().emit(record)
             return
         try:
-            if self._losses.count and self._give(self._losses.record(), self._send):
-                self._losses.count = 0
-            if self._losses.count or not self._give(record, self._send):
-                self._losses.count += 1
+            self._lines.add(record, self.format, self.stream.fileno(), self._send)
         except Exception:
             self.handleError(record)
 
@@ -79,30 +123,6 @@ class StandardError(logging.StreamHandler[TextIO]):
             self._send = _take_nothing  # a thread may still have a line for it
         self._undo.close()
         super().close()
-
-    def _give(self, record: logging.LogRecord, send: Send) -> bool:
-        """Whether the line was taken; if only a part of it was, the rest goes before the next one."""
-        line = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
-        if not self._push(send):
-            return False
-        self._rest = line
-        if not self._push(send) and len(self._rest) == len(line):
-            self._rest = b""
-            return False
-        return True
-
-    def _push(self, send: Send) -> bool:
-        """Whether all was taken. Whoever read it may be gone, and another one come, who gets what still lies there."""
-        with contextlib.suppress(OSError):
-            while self._rest:
-                try:
-                    sent = send(self._rest)
-                except BlockingIOError:
-                    if not self._losses.has_room(self.stream.fileno()):
-                        break
-                    sent = send(self._rest)
-                self._rest = self._rest[sent:]
-        return not self._rest
 
 
 class SystemLog(logging.Handler):
@@ -184,8 +204,8 @@ def _connect_as(kind: socket.SocketKind, path: str) -> socket.socket:
     return sock
 
 
-def _sender(descriptor: int, undo: contextlib.ExitStack) -> Send | None:
-    """What writes there without waiting; None: a file, which is not waited for. OSError: it cannot be."""
+def _sender(descriptor: int, undo: contextlib.ExitStack) -> Send:
+    """What writes there without waiting for a reader. OSError: it cannot be."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISSOCK(mode):
         sock = undo.enter_context(socket.socket(fileno=os.dup(descriptor)))
@@ -193,7 +213,7 @@ def _sender(descriptor: int, undo: contextlib.ExitStack) -> Send | None:
     if stat.S_ISFIFO(mode):
         return partial(_send_to_pipe, descriptor)
     if not stat.S_ISCHR(mode):
-        return None
+        return partial(os.write, descriptor)  # a file has no reader, but its disk may be full
     # Opened anew: what is set on a descriptor holds for all that share it, the shell's too.
     own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     undo.callback(os.close, own)

@@ -17,12 +17,13 @@ import stat
 import sys
 from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 from nbdserver.printable import printable, printable_lines
 from nbdserver.service.log_flood import FloodFilter
-from nbdserver.service.log_outlets import StandardError, SystemLog
+from nbdserver.service.log_outlets import Lines, StandardError, SystemLog
 from storage.errors import AccessDenied, Invalid, StorageError
 
 if TYPE_CHECKING:
@@ -36,20 +37,48 @@ Format = Literal["console", "json", "plain"]
 
 SYSLOG = Path("/dev/log")
 
+_NOWHERE = -1
+"""The descriptor of a file that is closed: no number that the system could give to another."""
 
-class LogFile(logging.StreamHandler[TextIO]):
-    """A file to append to, readable by its owner only; `reopen` goes on in a new one when it was moved away."""
+
+class LogFile(logging.Handler):
+    """A file to append to, readable by its owner only; `reopen` goes on in a new one when it was moved away.
+
+    Lines that its disk does not take are counted, and told of once it takes some again.
+    """
 
     def __init__(self, path: Path) -> None:
         """Invalid, AccessDenied: it cannot be written."""
+        super().__init__()
         self._path = path
-        super().__init__(_append_to(path))
+        self._lines = Lines(0.0)
+        self._descriptor = _append_to(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.add(record, self.format, self._descriptor, partial(os.write, self._descriptor))
+        except Exception:
+            self.handleError(record)
 
     def reopen(self) -> None:
         """Open the path again, for logrotate. Invalid, AccessDenied: it cannot be opened; the old file stays."""
-        old = self.stream
-        self.setStream(_append_to(self._path))
-        old.close()
+        self._go_on_in(_append_to(self._path))
+
+    def close(self) -> None:
+        self._go_on_in(_NOWHERE)
+        super().close()
+
+    def _go_on_in(self, descriptor: int) -> None:
+        """Nothing is left to write to the old file, so a full disk does not keep it open."""
+        self.acquire()  # of the handler: a thread may be in the middle of a line
+        try:
+            old, self._descriptor = self._descriptor, descriptor
+            self._lines.begin_anew()
+        finally:
+            self.release()
+        if old != _NOWHERE:
+            with contextlib.suppress(OSError):
+                os.close(old)
 
 
 def standard_error(level: int) -> logging.Handler:
@@ -182,7 +211,7 @@ def _shown(logger: object, method: str, event: MutableMapping[str, Any]) -> Muta
     return event
 
 
-def _append_to(path: Path) -> TextIO:
+def _append_to(path: Path) -> int:
     """Open a log file. A link in its place is not followed: who may write the folder could turn it anywhere."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -197,4 +226,4 @@ def _append_to(path: Path) -> TextIO:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Invalid(f"the log file {path} is not a file")
         undo.pop_all()
-    return os.fdopen(descriptor, "a", errors="backslashreplace")
+    return descriptor

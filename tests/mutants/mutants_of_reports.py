@@ -14,6 +14,11 @@ REPORTS = [
         ("log: a part of a line is joined to the next", "        if sent < len(message):\n", "        if False:\n"),
     ),
     *mutants(
+        "nbdserver/service/logs.py",
+        "tests/nbdserver/service/test_logs.py",
+        ("log: the rest of a line goes to the next file", "            self._lines.begin_anew()\n", ""),
+    ),
+    *mutants(
         "nbdserver/service/condition.py",
         "tests/nbdserver/service/test_condition.py",
         (

@@ -139,8 +139,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
 
     monkeypatch.setattr(logs, "set_up", everything)
     yield written
-    console.stream.close()
-    json.stream.close()
+    console.close()
+    json.close()
 
 
 COMMANDS = {
