@@ -210,18 +210,21 @@ def _sender(descriptor: int, undo: contextlib.ExitStack) -> Send:
     if stat.S_ISSOCK(mode):
         sock = undo.enter_context(socket.socket(fileno=os.dup(descriptor)))
         return lambda data: sock.send(data, socket.MSG_DONTWAIT)
-    if stat.S_ISFIFO(mode):
-        return partial(_send_to_pipe, descriptor)
-    if not stat.S_ISCHR(mode):
+    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
         return partial(os.write, descriptor)  # a file has no reader, but its disk may be full
     # Opened anew: what is set on a descriptor holds for all that share it, the shell's too.
-    own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it belongs to another user, or nobody reads it now
+        if stat.S_ISFIFO(mode):
+            return partial(_send_to_pipe, descriptor)
+        raise
     undo.callback(os.close, own)
     return partial(os.write, own)
 
 
 def _send_to_pipe(descriptor: int, data: bytes) -> int:
-    """Where there is room at all there is room for so many bytes."""
+    """Where there is room at all there is room for so many bytes, if nobody else fills it between look and write."""
     if not _has_room(descriptor, 0.0):
         raise BlockingIOError
     return os.write(descriptor, data[: select.PIPE_BUF])

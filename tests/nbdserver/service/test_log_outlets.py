@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import pty
+import select
 import socket
 import sys
 import threading
@@ -252,3 +253,35 @@ def hear(listening: socket.socket, heard: dict[socket.socket, bytes], stack: con
         with contextlib.suppress(BlockingIOError):
             while part := sock.recv(1 << 17):
                 heard[sock] += part
+
+
+def test_a_pipe_that_another_fills_after_the_look_for_room_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command of `--run` has the same one. Here each look finds room, and each time it is gone with the write."""
+    read, written = os.pipe()
+    stream = os.fdopen(written, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = formatted(StandardError())
+    another = os.open(f"/proc/self/fd/{written}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(another, b"x" * select.PIPE_BUF)
+    monkeypatch.setattr(select, "poll", RoomAlways)
+    in_time(lambda: emit_all(handler, 3))
+    monkeypatch.undo()
+    os.read(read, 1 << 20)
+    handler.emit(record(3))
+    assert os.read(read, 1 << 20) == f"{LOST}, 3\nline 3\n".encode()
+    handler.close()
+    stream.close()
+    os.close(another)
+    os.close(read)
+
+
+class RoomAlways:
+    """A look for room that finds some."""
+
+    def register(self, descriptor: int, events: int) -> None:
+        pass
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        return [(0, select.POLLOUT)]
