@@ -3,8 +3,9 @@
 So whoever makes an event happen again and again (a client in a loop of attaching and leaving, a filesystem that asks
 for a broken block for ever) does not fill a disk with it.
 
-What is left out is counted, and said with the next record of that event. Errors are never left out, nor is what is
-logged for who asked for all of it (`-v`).
+What is left out is counted, and said with the next record of that event. Errors are never left out but those with a
+traceback: one that a client's every request meets again would be thousands of them a minute. Nor is what is logged for
+who asked for all of it (`-v`).
 """
 
 import logging
@@ -34,7 +35,7 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record may pass; it then has the field `left_out` if others of its event did not."""
-        if record.name != "nbdserver" or record.levelno not in (logging.INFO, logging.WARNING):
+        if record.name != "nbdserver" or not _is_counted(record):
             return True
         event = self._events.get(record.msg)
         # The clock of records may be set back: then what it showed before says nothing.
@@ -48,3 +49,9 @@ class FloodFilter(logging.Filter):
             return False
         event.records += 1
         return True
+
+
+def _is_counted(record: logging.LogRecord) -> bool:
+    if record.levelno == logging.ERROR:
+        return bool(record.exc_info)
+    return record.levelno in (logging.INFO, logging.WARNING)

@@ -14,6 +14,11 @@ REPORTS = [
         ("log: a part of a line is joined to the next", "        if sent < len(message):\n", "        if False:\n"),
     ),
     *mutants(
+        "nbdserver/service/log_flood.py",
+        "tests/nbdserver/service/test_log_flood.py",
+        ("log: tracebacks are never thinned out", "return bool(record.exc_info)", "return False"),
+    ),
+    *mutants(
         "nbdserver/service/logs.py",
         "tests/nbdserver/service/test_logs.py",
         ("log: the rest of a line goes to the next file", "            self._lines.begin_anew()\n", ""),

@@ -31,6 +31,22 @@ def test_other_events_and_errors_pass() -> None:
     assert all(flood.filter(made("client_attached", 110.0, logging.ERROR)) for _ in range(10))
 
 
+def test_tracebacks_are_counted_and_errors_without_one_pass() -> None:
+    """A fault that each request meets again would be thousands of them a minute."""
+    flood = FloodFilter()
+    try:
+        raise ValueError
+    except ValueError as error:
+        crash = (ValueError, error, error.__traceback__)
+    passed = sum(flood.filter(made("read_crashed", 100.0, logging.ERROR, exc_info=crash)) for _ in range(1000))
+    assert passed == RECORDS
+    assert all(flood.filter(made("read_crashed", 100.0, logging.ERROR)) for _ in range(10))
+    later = made("read_crashed", 100.0 + EVERY_SECONDS, logging.ERROR, exc_info=crash)
+    assert flood.filter(later)
+    assert later.__dict__["left_out"] == 1000 - RECORDS
+    assert all(flood.filter(made("ended", 100.0, logging.CRITICAL, exc_info=crash)) for _ in range(1000))
+
+
 def test_a_quiet_minute_says_nothing_of_it() -> None:
     flood = FloodFilter()
     assert flood.filter(made("client_left", 100.0))
