@@ -30,7 +30,7 @@ _SEVERITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 Send = Callable[[bytes], int]
 """Takes some of these bytes and gives how many. BlockingIOError: none now. OSError."""
 
-Shown = Callable[[logging.LogRecord], str]
+Rendering = Callable[[logging.LogRecord], str]
 """A record as a line."""
 
 
@@ -59,7 +59,7 @@ class Lines:
         self._rest = b""
         """Of a line of which a part was taken."""
 
-    def add(self, record: logging.LogRecord, shown: Shown, descriptor: int, send: Send) -> None:
+    def add(self, record: logging.LogRecord, shown: Rendering, descriptor: int, send: Send) -> None:
         """Give the record as a line; `send` writes to `descriptor`."""
         if self._losses.count and self._give(shown(self._losses.record()), descriptor, send):
             self._losses.count = 0
