@@ -12,6 +12,7 @@ out of the environment, so that no child speaks for this process.
 import contextlib
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, MutableMapping
 
 from nbdserver.service.waiting import repeating
@@ -35,6 +36,7 @@ class ServiceManager:
         watchdog = environ.pop("WATCHDOG_USEC", "")
         meant = environ.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._socket = self._open()
         seconds = int(watchdog) / 1e6 / WATCHDOG_DIVISOR if meant and watchdog.isdigit() else 0.0
         self._watched = seconds > 0
         self._pause = min(seconds, NOTIFY_SECONDS) if self._watched else NOTIFY_SECONDS
@@ -48,9 +50,25 @@ class ServiceManager:
         """Send assignments such as "READY=1". Never blocks; what cannot be sent is not sent."""
         if not self._address:
             return
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.sendto("\n".join(lines).encode(errors="replace"), self._address)
+        if self._socket is None:
+            self._socket = self._open()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.sendto("\n".join(lines).encode(errors="replace"), self._address)
+
+    def _open(self) -> socket.socket | None:
+        """The socket to send from, kept from the start on: clients may have taken all descriptors when the watchdog is
+        to be told, and a process that serves them well would be killed.
+        """
+        if not self._address:
+            return None
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:
+            return None
+        sock.setblocking(False)
+        weakref.finalize(self, sock.close)
+        return sock
 
     def ready(self, status: str) -> None:
         """Clients can connect; also the end of `reloading`."""

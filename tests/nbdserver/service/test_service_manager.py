@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -58,6 +59,19 @@ def test_one_message_for_each_change(manager: Manager) -> None:
     assert manager.hears() == ["READY=1", "STATUS=two lines"]
     assert manager.hears() == ["RELOADING=1", "MONOTONIC_USEC=1500000"]
     assert manager.hears() == ["STOPPING=1", "STATUS=clients leave"]
+
+
+def test_it_is_told_though_there_are_no_descriptors_left(manager: Manager) -> None:
+    service = ServiceManager(manager.environ)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        service.tell("WATCHDOG=1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert manager.hears() == ["WATCHDOG=1"]
 
 
 async def test_a_start_that_waits_is_not_given_up(manager: Manager) -> None:
