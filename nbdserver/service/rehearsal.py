@@ -13,7 +13,7 @@ from nbdserver import tcp_sockets, unix_sockets
 from nbdserver.admin.sockets import socket_name
 from nbdserver.config import ServeSettings
 from nbdserver.dashboard.access_tokens import check_kept
-from nbdserver.listen_errors import listening_failed
+from nbdserver.listen_errors import in_use, listening_failed
 from nbdserver.service.daemon import check_pid_file
 from nbdserver.service.launch import tcp_places
 from storage.errors import Conflict, Invalid, NotFound
@@ -45,8 +45,9 @@ async def rehearse(settings: ServeSettings, unique: str, held: Listening = NOWHE
         try:
             for sock in await tcp_sockets.bind(host, port):
                 sock.close()
-        except Conflict:
-            if port not in held.ports:
+        except Conflict as error:
+            # An address that is not up is nobody's: who holds the port is not asked to end for it.
+            if port not in held.ports or not in_use(error):
                 raise
     if settings.unix is not None and settings.unix != held.unix:
         try:

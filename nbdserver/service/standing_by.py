@@ -24,6 +24,7 @@ from nbdserver.admin.sockets import make_runtime_folder, runtime_folder, socket_
 from nbdserver.admin.standby_api import standby_admin
 from nbdserver.admin.standby_metrics import StandbyMetrics
 from nbdserver.config import ServeSettings
+from nbdserver.listen_errors import in_use
 from nbdserver.service.condition import standing_by
 from nbdserver.service.launch import Launch
 from nbdserver.service.predecessor import listening_of
@@ -66,7 +67,10 @@ async def answering(
         if settings.metrics is not None:
             try:
                 await metrics.listen(*settings.metrics)
-            except Conflict as error:  # the server that has the store is on this host, with the same options
+            except Conflict as error:
+                if not in_use(error):
+                    raise
+                # The server that has the store is on this host, with the same options.
                 logger.warning("standby_without_metrics", extra={"error": str(error)})
         yield
     finally:

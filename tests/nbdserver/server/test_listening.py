@@ -83,7 +83,7 @@ async def test_places_one_cannot_listen_at(running: Running, make: Callable[...,
     host, port = running.address
     with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is in use"):
         await other.listen_tcp(host, port)
-    with pytest.raises(Invalid):
+    with pytest.raises(Conflict, match="cannot be listened on"):
         await other.listen_tcp("192.0.2.1", 0)
     with pytest.raises(Invalid, match="107 bytes"):
         await other.listen_unix(Path("/tmp") / ("x" * 110))
@@ -98,3 +98,23 @@ async def test_a_socket_that_was_replaced_is_left_alone(running: Running) -> Non
     running.path.write_text("somebody else's")
     await running.server.stop(0)
     assert running.path.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(
+            OSError(number, os.strerror(number))
+            for number in (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+        ),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    ],
+    ids=str,
+)
+def test_what_may_be_there_in_a_moment_is_tried_again(error: OSError) -> None:
+    assert isinstance(listening_failed(error, "port 1 on disks"), Conflict)
+
+
+def test_a_name_that_does_not_exist_is_a_mistake() -> None:
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert isinstance(listening_failed(unknown, "port 1 on disks"), Invalid)

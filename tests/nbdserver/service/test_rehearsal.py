@@ -93,7 +93,7 @@ async def test_the_ports_for_people_are_looked_at_too(taken: int) -> None:
 
 async def test_another_address_for_a_port_that_is_held_is_tried(taken: int) -> None:
     """The address may be one that this machine has not."""
-    with pytest.raises(Invalid, match="cannot be listened on"):
+    with pytest.raises(Conflict, match="cannot be listened on"):
         await rehearse(settings(tcp=("192.0.2.1", taken)), "mine", Listening(frozenset((taken,))))
 
 
