@@ -1,4 +1,4 @@
-"""Outlets of the log to other processes: standard error, and the system's log.
+"""Outlets of the log to other processes: standard error, and the system's log; and of what a server says beside it.
 
 Promise: who reads them is not waited for. It may be halted, hung, or itself wait for a disk that this process serves,
 and the event loop with all disks would stand still for a word about them. Only one who has taken all so far, and is
@@ -179,6 +179,24 @@ class SystemLog(logging.Handler):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def say(descriptor: int, text: bytes, *, moment: float = MOMENT_SECONDS) -> None:
+    """Write lines there which are no log: what there is to attach, why a start waits. They go past what Python keeps
+    for the stream, whose lock a thread that waits for a reader would have until the end. From the first one that is not
+    taken in its moment they are left out.
+    """
+    with contextlib.ExitStack() as undo, contextlib.suppress(OSError):
+        send: Send | None = None
+        with contextlib.suppress(OSError):
+            send = _sender(descriptor, undo)
+        send = send or partial(os.write, descriptor)
+        for line in text.splitlines(keepends=True):
+            rest = line
+            while rest:
+                if not _has_room(descriptor, moment):
+                    return
+                rest = rest[send(rest[: select.PIPE_BUF]) :]
 
 
 def _take_nothing(_: bytes) -> int:

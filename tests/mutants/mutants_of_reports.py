@@ -11,6 +11,11 @@ REPORTS = [
             "return not self.count and _has_room(descriptor, self._moment)",
             "return False",
         ),
+        (
+            "said: who is behind in a burst loses lines",
+            "                if not _has_room(descriptor, moment):\n                    return\n",
+            "",
+        ),
         ("log: a part of a line is joined to the next", "        if sent < len(message):\n", "        if False:\n"),
     ),
     *mutants(

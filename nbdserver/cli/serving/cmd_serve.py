@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -34,7 +34,6 @@ from nbdserver.cli.shared.parameters import (
     rollback_option,
     store_argument,
 )
-from nbdserver.cli.shared.standard import complain
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT, SCRUB_DAYS, ServeSettings, parse_size
 from nbdserver.server.limits import Limits
 from nbdserver.tls_files import SERVER_KEY
@@ -46,6 +45,9 @@ if TYPE_CHECKING:
 
 COUNT = click.IntRange(1, 100_000)
 LIMITS = Limits()
+
+SAYING_SECONDS = 0.1
+"""How long a reader is waited for with a line for people, of which there are few: once, for the next is left out."""
 
 
 class NamedSize(click.ParamType[tuple[str, int]]):
@@ -253,7 +255,7 @@ def _serve(
         env = RealEnv()
         rereading = FileOptions(click.get_current_context())
         listening = _StartTold(log, ready, quiet=settings.run is not None, as_json=as_json)
-        return uvloop.run(life.serve(settings, rereading, password, early, env, listening, complain))
+        return uvloop.run(life.serve(settings, rereading, password, early, env, listening, _complain))
     except (Exception, KeyboardInterrupt) as error:
         status = report(error, as_json=as_json)
         if log is not None:
@@ -276,8 +278,7 @@ class _StartTold:
 
     def __call__(self, announcements: list[Announcement] | None) -> None:
         if not self._quiet:
-            with contextlib.suppress(OSError):  # nobody reads it, and clients can connect all the same
-                _print(announcements, as_json=self._as_json)
+            _print(announcements, as_json=self._as_json)
         ready, self._ready = self._ready, None
         if ready is not None:
             self._log.serve()
@@ -290,16 +291,25 @@ def _print(announcements: list[Announcement] | None, *, as_json: bool) -> None:
 
     if announcements is None:
         if as_json:
-            click.echo(json.dumps({"message_type": "standing_by"}))
-        sys.stdout.flush()
+            _say(sys.stdout, json.dumps({"message_type": "standing_by"}))
         return
     if as_json:
         exports = [{"name": each.name, "uri": each.uri, "attach": each.attach_line} for each in announcements]
-        click.echo(json.dumps({"message_type": "listening", "exports": exports}))
+        _say(sys.stdout, json.dumps({"message_type": "listening", "exports": exports}))
     elif announcements:
-        click.echo("\n".join(f"{each.uri}\t{each.attach_line}" for each in announcements))
+        _say(sys.stdout, "\n".join(f"{each.uri}\t{each.attach_line}" for each in announcements))
     else:
-        click.echo("nbdserver: there are no devices yet: make one with: nbdserver device create NAME SIZE", err=True)
-    sys.stdout.flush()
+        _complain("there are no devices yet: make one with: nbdserver device create NAME SIZE")
     if any(f"//{PLACEHOLDER}" in each.uri for each in announcements):
-        complain(f"{PLACEHOLDER} stands for a name of this machine; clients verify that the certificate has it")
+        _complain(f"{PLACEHOLDER} stands for a name of this machine; clients verify that the certificate has it")
+
+
+def _complain(sentence: str) -> None:
+    _say(sys.stderr, f"nbdserver: {sentence}")
+
+
+def _say(stream: TextIO, text: str) -> None:
+    """Print it in the event loop, which waits for no reader: it may stand still, and disks depend on this process."""
+    from nbdserver.service.log_outlets import say
+
+    say(stream.fileno(), f"{text}\n".encode(stream.encoding, "backslashreplace"), moment=SAYING_SECONDS)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nbdserver.service.log_outlets import LOST, StandardError, SystemLog
+from nbdserver.service.log_outlets import LOST, StandardError, SystemLog, say
 
 LINES = 20_000
 """Far more than any pipe, socket or terminal holds."""
@@ -113,6 +113,29 @@ def test_a_line_for_one_that_is_closed_waits_for_nobody(ends: tuple[int, int], m
     handler.close()
     in_time(lambda: emit_all(handler, 300, "x" * 9000))
     sys.stderr.close()
+
+
+def test_what_is_said_beside_the_log_waits_for_no_reader(ends: tuple[int, int]) -> None:
+    read, written = ends
+    for text in (b"first\n" * LINES, b"second\n"):
+        in_time(partial(say, written, text))
+    assert os.read(read, 6) == b"first\n"
+
+
+def test_what_is_said_beside_the_log_comes_whole_to_who_reads(ends: tuple[int, int]) -> None:
+    read, written = ends
+    text = b"".join(b"line %d\n" % number for number in range(LINES)) + b"x" * 9000 + b"\n"
+    got: list[bytes] = []
+
+    def collect() -> None:
+        while sum(map(len, got)) < len(text):
+            got.append(os.read(read, 1 << 16))
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    in_time(partial(say, written, text, moment=60.0))
+    thread.join(60)
+    assert b"".join(got) == text
 
 
 def test_a_stream_without_a_descriptor_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
 """`nbdserver serve` as a process: what it prints, when it refuses, how it ends."""
 
+import contextlib
 import errno
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +45,33 @@ def test_one_line_for_every_export(local_store: StoreUnderTest, make_server: Mak
     lines = [line.split("\t") for line in server.announced.splitlines()]
     assert [line[0] for line in lines] == uris
     assert [shlex.split(line[1])[1:] for line in lines] == [["attach", uri] for uri in uris]
+
+
+@pytest.mark.parametrize("also", ["standard output", "standard error"])
+def test_who_does_not_read_what_it_prints_is_not_waited_for(host: Host, local_store: StoreUnderTest, also: str) -> None:
+    """A service's log is written by a process that reads no more where its disk is full."""
+    server = Server(host, local_store.location, create={"a": "1M"}, tcp=False)
+    host.prepare(server.location)
+    read, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(full, b"x" * select.PIPE_BUF):
+            pass
+    os.set_blocking(full, True)
+    with server.log.open("ab") as log:
+        error = full if also == "standard error" else log
+        server.process = subprocess.Popen(
+            server.command(), env=host.environment(), cwd=host.folder, stdout=full, stderr=error
+        )
+    try:
+        until(server.socket.exists, seconds=60, what="listening")
+        with server.connect("a", timeout=20) as client:
+            client.write(0, b"kept")
+        assert server.stop(seconds=30) == 0
+    finally:
+        server.close()
+        os.close(read)
+        os.close(full)
 
 
 def test_a_unix_socket_alone_opens_no_port(local_store: StoreUnderTest, make_server: MakeServer) -> None:
