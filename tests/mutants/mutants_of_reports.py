@@ -4,6 +4,15 @@ from tests.mutants.mutant import mutants
 
 REPORTS = [
     *mutants(
+        "nbdserver/cli/serving/cmd_serve.py",
+        "tests/nbdserver/cli/serving/test_cmd_serve.py",
+        (
+            "serve: a command gets the descriptors of the server",
+            "    if settings.run is None:\n        allow",
+            "    allow",
+        ),
+    ),
+    *mutants(
         "nbdserver/service/log_outlets.py",
         "tests/nbdserver/service/test_log_outlets.py",
         (

@@ -232,9 +232,11 @@ def _serve(
     as_json: bool,
 ) -> int:
     """Serve until the end, and say how it ended; the exit status."""
-    from nbdserver.service.tuning import tune
+    from nbdserver.service.tuning import allow_descriptors, tune
 
     tune()
+    if settings.run is None:
+        allow_descriptors()
 
     log: CommandLog | None = None
     env = None

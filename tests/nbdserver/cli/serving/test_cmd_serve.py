@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import resource
 import select
 import shlex
 import shutil
@@ -72,6 +73,23 @@ def test_who_does_not_read_what_it_prints_is_not_waited_for(host: Host, local_st
         server.close()
         os.close(read)
         os.close(full)
+
+
+def test_a_server_takes_the_descriptors_it_may_have_and_a_command_gets_the_usual(
+    host: Host, local_store: StoreUnderTest
+) -> None:
+    server = Server(host, local_store.location, create={"a": "1M"}, tcp=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server.start()
+        assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[0] > 256
+        assert server.stop() == 0
+        host.run("serve", server.location, "--run", "ulimit -Sn >limit")
+        assert (host.folder / "limit").read_text() == "256\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        server.close()
 
 
 def test_a_unix_socket_alone_opens_no_port(local_store: StoreUnderTest, make_server: MakeServer) -> None:
