@@ -191,12 +191,10 @@ def say(descriptor: int, text: bytes, *, moment: float = MOMENT_SECONDS) -> None
         with contextlib.suppress(OSError):
             send = _sender(descriptor, undo)
         send = send or partial(os.write, descriptor)
-        for line in text.splitlines(keepends=True):
-            rest = line
-            while rest:
-                if not _has_room(descriptor, moment):
-                    return
-                rest = rest[send(rest[: select.PIPE_BUF]) :]
+        while text and _has_room(descriptor, moment):
+            # Whole lines, as many as a pipe takes at once: few of them come together.
+            whole = text.rfind(b"\n", 0, select.PIPE_BUF) + 1
+            text = text[send(text[: whole or select.PIPE_BUF]) :]
 
 
 def _take_nothing(_: bytes) -> int:

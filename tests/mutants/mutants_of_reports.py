@@ -22,8 +22,8 @@ REPORTS = [
         ),
         (
             "said: who is behind in a burst loses lines",
-            "                if not _has_room(descriptor, moment):\n                    return\n",
-            "",
+            "while text and _has_room(descriptor, moment):",
+            "while text:",
         ),
         ("log: a part of a line is joined to the next", "        if sent < len(message):\n", "        if False:\n"),
     ),
