@@ -37,6 +37,7 @@ from nbdserver.service.rereading import CHANGEABLE, OF_WRITERS, Rereading, take_
 from nbdserver.service.serve_policy import ServePolicy
 from nbdserver.service.served import Served, tell_of_clients
 from nbdserver.service.service_manager import ServiceManager
+from nbdserver.service.tuning import warn_of_descriptors
 from storage import Store
 from storage.env import Env
 from storage.errors import Conflict, NotFound
@@ -120,6 +121,7 @@ class Service:
 
         Raises what the store failed with.
         """
+        warn_of_descriptors(_limits(self._settings).connections)  # now that warnings are shown
         waiting: list[asyncio.Future[Any]] = [asyncio.create_task(stopped.wait())]
         command = None
         if self._settings.run is not None:
@@ -216,6 +218,7 @@ class Service:
         self._settings = settings
         self._exports.use(only=settings.exports, default=settings.default_export, exclusive=settings.exclusive)
         self._server.use_limits(_limits(settings))
+        warn_of_descriptors(_limits(settings).connections)
         store = self._served.newest
         store.upkeep.change(settings.keep, scrub_seconds(settings))
         store.governor.change(settings.request_budget)

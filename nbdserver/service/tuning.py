@@ -7,12 +7,16 @@ The first three were measured with 4 KiB random writes over one connection; none
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import resource
 import sys
 import threading
 
+from storage.env import STORE_THREADS
 from storage.units import MIB
+
+logger = logging.getLogger("nbdserver")
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -68,6 +72,18 @@ def allow_descriptors() -> None:
         most = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
         if soft != resource.RLIM_INFINITY and soft < most:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+DESCRIPTORS_BESIDE = 2 * 64 + 2 * STORE_THREADS + 50
+"""What a server opens beside its clients: two ports for people, the store, files of this host and what Python has."""
+
+
+def warn_of_descriptors(connections: int) -> None:
+    """Say where so many clients could take the descriptors that the store and the state of this host need."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + DESCRIPTORS_BESIDE
+    if most != resource.RLIM_INFINITY and wanted > most:
+        logger.warning("descriptors_may_run_out", extra={"limit": most, "wanted": wanted, "connections": connections})
 
 
 def give_back() -> None:

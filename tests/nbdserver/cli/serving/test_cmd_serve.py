@@ -85,7 +85,8 @@ def test_a_server_takes_the_descriptors_it_may_have_and_a_command_gets_the_usual
         server.start()
         assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[0] > 256
         assert server.stop() == 0
-        host.run("serve", server.location, "--run", "ulimit -Sn >limit")
+        done = host.run("serve", server.location, "--run", "ulimit -Sn >limit")
+        assert "descriptors_may_run_out" in done.stderr
         assert (host.folder / "limit").read_text() == "256\n"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
