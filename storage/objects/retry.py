@@ -6,8 +6,9 @@ clock, a certificate, a bucket, a gateway that refuses what it did yesterday. Th
 drawn between nothing and that ("full jitter"), and is never shorter than what the store asked for.
 
 A create that is tried again may find its own first attempt: "already exists" then says nothing. It is
-settled by reading the object back. Its first bytes hold what its writer drew at random, so where they and
-the size are ours, the object is ours, and the create has succeeded. Where it is anything else or not there,
+settled by reading the object back. A small one is compared whole: two changes of one store's passwords begin alike, and
+have one size. The first bytes of a large one hold what its writer drew at random, so they and the size are enough.
+Where that is ours, the object is ours, and the create has succeeded. Where it is anything else or not there,
 `AlreadyExists` stands, and the caller decides: of numbered objects `storage.bucket.create_once`, which compares all
 bytes with those that an earlier request may have sent, and finds out whether another writer has the number. A large
 object is looked for before it is sent again: a store that has it refuses the second before it has read it, which some
@@ -63,7 +64,7 @@ LARGE_BYTES_MIN = 256 * KIB
 """More than lies in the buffers on the way, and costs more to send than to look for."""
 
 IDENTITY_BYTES = 128
-"""The head of an object that holds its writer's identity: magic, store, epoch, writer's nonce, number."""
+"""The head of a large object that holds its writer's identity: magic, store, epoch, writer's nonce, number."""
 
 
 class RetryingStore:
@@ -182,13 +183,14 @@ class RetryingStore:
 
     async def _is_ours(self, name: str, data: Buffer) -> bool:
         mine = memoryview(data).cast("B")
+        compared = len(mine) if len(mine) < LARGE_BYTES_MIN else IDENTITY_BYTES
         try:
             if (await self._inner.head(name)).size != len(mine):
                 return False
-            head = await self._inner.get(name, 0, min(len(mine), IDENTITY_BYTES))
+            head = await self._inner.get(name, 0, compared)
         except NotFound:
             return False
-        return head == mine[:IDENTITY_BYTES]
+        return head == mine[:compared]
 
     async def _until_answered(self, verb: str, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
         if self._deadline_seconds is None:

@@ -76,6 +76,11 @@ STORES = [
         "storage/objects/retry.py",
         "tests/storage/objects/test_retry.py",
         (
+            "retry: of a small object the head is enough",
+            "compared = len(mine) if len(mine) < LARGE_BYTES_MIN else IDENTITY_BYTES",
+            "compared = min(len(mine), IDENTITY_BYTES)",
+        ),
+        (
             "retry: what is large is sent again without a look",
             "if unknown and size >= LARGE_BYTES_MIN and",
             "if False and",

@@ -259,6 +259,12 @@ def test_another_writers_object_is_not_taken_for_ours(virtual_time: Run, there: 
         create_beside(virtual_time, there, HEADER + bytes(5000))
 
 
+def test_of_a_small_object_every_byte_is_compared(virtual_time: Run) -> None:
+    # Two changes of one store's passwords begin alike: what differs is behind the first slot.
+    with pytest.raises(AlreadyExists):
+        create_beside(virtual_time, b"h" * 128 + b"theirs", b"h" * 128 + b"of-own")
+
+
 def test_a_taken_name_is_believed_at_once_when_nothing_was_lost(virtual_time: Run) -> None:
     """Even with our own bytes there: somebody else, or an earlier call, has made them."""
 
