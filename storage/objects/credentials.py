@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio.credentials.credentials import Credentials
@@ -31,6 +32,13 @@ ROLE_SECONDS = 2.0
 
 PROCESS_SECONDS = 60.0
 """What a `credential_process` may take: it may ask a service of its own."""
+
+ROLE_VARIABLES = (
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+"""With one of them there is a role, and who hands out its credentials may only be away for a moment."""
 
 _NOT_UNDERSTOOD = ("role_arn", "sso_session", "sso_start_url", "credential_source", "web_identity_token_file")
 
@@ -67,7 +75,7 @@ class FoundCredentials(Provider):
         self._http = urllib3.PoolManager(retries=False, timeout=ROLE_SECONDS)
         self._role: Provider | None = None
         self._sources: tuple[Source, ...] = (
-            lambda: _ask(EnvAWSProvider()),
+            _of_variables,
             lambda: _of_profile(read_profile(os.environ), os.environ),
             self._of_role,
         )
@@ -98,7 +106,13 @@ class FoundCredentials(Provider):
         role = self._role
         if role is None:
             role = self._role = IamAwsProvider(http_client=self._http)
-        return _ask(role)
+        try:
+            return _ask(role)
+        except Unavailable:
+            self._role = None  # it keeps what it was given until that expires
+            if any(os.environ.get(name) for name in ROLE_VARIABLES):
+                raise
+            return None  # most hosts have no such service
 
     def _find(self, known: Credentials | None) -> Credentials:
         failure: StorageError | None = None
@@ -121,11 +135,25 @@ class FoundCredentials(Provider):
         return known
 
 
-def _ask(provider: Provider) -> Credentials | None:
+def _of_variables() -> Credentials | None:
     try:
-        return provider.retrieve()
-    except (ValueError, KeyError, OSError, HTTPError):
+        return EnvAWSProvider().retrieve()
+    except ValueError:
         return None
+
+
+def _ask(role: Provider) -> Credentials:
+    """Unavailable: it was not reached, or gave an answer of another shape, of which the client makes any error."""
+    try:
+        found = role.retrieve()
+        if {type(found.access_key), type(found.secret_key), type(found.session_token or "")} != {str}:
+            raise TypeError("a key is no string")
+    except (ValueError, KeyError, OSError, HTTPError, TypeError, AttributeError, ParseError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise Unavailable(
+            f"the credentials of the role could not be read: {reason}; they are asked for again"
+        ) from None
+    return found
 
 
 def _of_profile(profile: Profile, environ: Mapping[str, str]) -> Credentials | None:

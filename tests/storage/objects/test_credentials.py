@@ -1,6 +1,7 @@
 """Credentials from variables, files, programs and roles, as the signature of the next request shows them."""
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from minio.credentials.providers import IamAwsProvider
+from urllib3 import PoolManager
 
 from storage.env import RealEnv
 from storage.errors import AccessDenied, Unavailable
+from storage.objects import credentials
+from storage.objects.retry import RetryingStore
 from storage.objects.s3 import S3Store
 from tests.storage.objects.stubs import StubServer, http, refusal
 
@@ -23,7 +28,12 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("PROFILE", "DEFAULT_PROFILE", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
         monkeypatch.delenv(f"AWS_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
+
+    def provider(http_client: PoolManager) -> IamAwsProvider:
+        named = any(os.environ.get(name) for name in credentials.ROLE_VARIABLES)
+        return IamAwsProvider(custom_endpoint=None if named else "http://127.0.0.1:1", http_client=http_client)
+
+    monkeypatch.setattr(credentials, "IamAwsProvider", provider)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,39 @@ async def test_a_role_is_asked_again_when_the_store_does_not_take_what_it_gave(
             await store.list("")
         assert await key_used(stub, store) == "living"
         await store.close()
+
+
+ROLE = {"AccessKeyId": "role", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, [], 1, "text", {}, {**ROLE, "Expiration": 1}, {**ROLE, "AccessKeyId": 1}, {**ROLE, "Token": ["t"]}],
+    ids=lambda body: json.dumps(body)[:30],
+)
+async def test_what_a_role_answers_in_another_shape_is_asked_for_again(
+    stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch, body: object
+) -> None:
+    """Seen: an error of a kind that nothing expected, which ends a server."""
+    with StubServer() as metadata:
+        metadata.answer(http(200, json.dumps(body).encode()), http(200, json.dumps(ROLE).encode()))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.endpoint}/role")
+        async with opened(stub, env) as store:
+            with pytest.raises(Unavailable, match="credentials of the role could not be read"):
+                await store.put("x", b"")
+            assert await key_used(stub, store) == "role"
+
+
+async def test_a_role_that_is_away_for_a_moment_is_waited_for(
+    stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: said to be without credentials, at once; after a boot who hands them out may come last."""
+    with StubServer() as metadata:
+        metadata.answer(http(503), http(200, json.dumps(ROLE).encode()))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.endpoint}/role")
+        async with opened(stub, env) as store:
+            stub.answer(CREATED)
+            await RetryingStore(store, env, deadline_seconds=30.0).put("x", b"")
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
