@@ -18,6 +18,7 @@ remembers with the context, and `ssl` has no way to keep it from that; so each c
 import ipaddress
 import os
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Credentials:
         files = self._read()
         self._context(files)
         self._files, self._revokes = files, REVOKED in files
-        self._expiry = _expiry(files)
+        self._expiry = _expiry(files, datetime.fromtimestamp(self._env.wall_clock(), UTC))
 
     def make_context(self) -> ssl.SSLContext:
         """What one new connection is secured with."""
@@ -103,7 +104,7 @@ class Credentials:
         revoked = self._folder / REVOKED
         if self.verify_peer and revoked.exists():
             files[REVOKED] = _File(revoked)
-            _check_revoked(files[REVOKED], now)
+            _check_revoked(files, now)
         elif self._revokes:
             raise Invalid(
                 f"{revoked} is gone: certificates that it revoked would be taken again; put it back, or start the "
@@ -202,7 +203,7 @@ def _certificates(file: _File) -> list[x509.Certificate]:
         raise Invalid(f"{file} is not a certificate in PEM") from None
 
 
-def _expiry(files: dict[str, _File]) -> dict[str, Any]:
+def _expiry(files: dict[str, _File], now: datetime) -> dict[str, Any]:
     """See `Credentials.expiry`. Of a chain every certificate counts, and a list of revoked ones as they do: when it is
     over, all clients are refused.
     """
@@ -213,7 +214,9 @@ def _expiry(files: dict[str, _File]) -> dict[str, Any]:
         for each in _certificates(files[name])
     ]
     if REVOKED in files:
-        used += [(each.next_update_utc, files[REVOKED]) for each in _revoked(files[REVOKED]) if each.next_update_utc]
+        for lists in _lists_that_count(files):
+            ends = [each.next_update_utc for each in lists if each.last_update_utc <= now]
+            used += [(max(until for until in ends if until), files[REVOKED])] if all(ends) else []
     until, file = min(used, key=lambda one: one[0])
     return {"path": str(file.path), "until": until.timestamp()}
 
@@ -244,14 +247,28 @@ def _revoked(file: _File) -> list[x509.CertificateRevocationList]:
         raise Invalid(f"{file} is not a list of revoked certificates in PEM") from None
 
 
-def _check_revoked(file: _File, now: datetime) -> None:
-    """A list that has expired, or is not valid yet, would refuse every client."""
-    for revoked in _revoked(file):
-        until = revoked.next_update_utc
-        if until is not None and until < now:
+def _lists_that_count(files: dict[str, _File]) -> Iterator[list[x509.CertificateRevocationList]]:
+    """The lists of each authority that clients' certificates are verified against: of several, one that is valid is
+    enough, and those of others are not looked at (OpenSSL, x509_vfy.c).
+    """
+    found = _revoked(files[REVOKED])
+    for name in {certificate.subject for certificate in _certificates(files[CA_CERTIFICATE])}:
+        if lists := [each for each in found if each.issuer == name]:
+            yield lists
+
+
+def _check_revoked(files: dict[str, _File], now: datetime) -> None:
+    """An authority whose lists have expired, or are not valid yet, would have every client of it refused."""
+    file = files[REVOKED]
+    for lists in _lists_that_count(files):
+        begun = [each for each in lists if each.last_update_utc <= now]
+        if not begun:
+            soonest = min(each.last_update_utc for each in lists)
+            raise Invalid(f"{file} is not valid before {soonest:%Y-%m-%d %H:%M}: is the clock right?")
+        ends = [each.next_update_utc for each in begun]
+        until = max((end for end in ends if end is not None), default=now)
+        if None not in ends and until < now:
             raise Invalid(f"{file} was to be replaced by {until:%Y-%m-%d}: have the authority make a new one")
-        if revoked.last_update_utc > now:
-            raise Invalid(f"{file} is not valid before {revoked.last_update_utc:%Y-%m-%d %H:%M}: is the clock right?")
 
 
 def _reason(error: ssl.SSLError) -> str:

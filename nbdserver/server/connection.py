@@ -153,8 +153,8 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not self.is_closing:
-            # The kernel ended it, or the client reset it. Who left in order is not told so.
+        if exc is not None and self.export is not None and not (self.is_closing or self.phase.owes_replies):
+            # The kernel ended it, or the client reset it. Who left in order is not told so, nor is who only looked.
             self.refused("client_dropped", f"the connection was lost: {exc}")
         self._enter_closing()
         if self.lingering is not None:

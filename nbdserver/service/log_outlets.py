@@ -67,7 +67,7 @@ class Lines:
             self._losses.count += 1
 
     def begin_anew(self) -> None:
-        """Another takes the lines from here on: for him there is no rest of one that he does not have."""
+        """Another takes the lines from here on: the rest of one, without what went before, is no use there."""
         if self._rest:
             self._rest = b""
             self._losses.count += 1

@@ -67,7 +67,7 @@ async def probe(store: ObjectStore, env: Env) -> None:
     one, other, large = f"{root}one", f"{root}other", f"{root}of-{LARGE_BYTES}-bytes"
     try:
         # All at once: a store that is 25 ms away would take as long as all else of a start.
-        await asyncio.gather(*(_Race(store, env, name).run() for name in races))
+        await _all([asyncio.ensure_future(_Race(store, env, name).run()) for name in races])
         await _ranges(store, env, other)
         await _listing(store, root, one, known=[*races, other])
         await _deletion(store, root, one)
@@ -76,6 +76,16 @@ async def probe(store: ObjectStore, env: Env) -> None:
     finally:
         with contextlib.suppress(StorageError):  # what was found out counts, not whether it could be tidied
             await store.delete([*races, one, other, large])
+
+
+async def _all(racing: list[asyncio.Future[None]]) -> None:
+    """Return, or raise, when none of them goes on any more: what they create is deleted behind this."""
+    try:
+        await asyncio.gather(*racing)
+    finally:
+        for each in racing:
+            each.cancel()
+        await asyncio.gather(*racing, return_exceptions=True)
 
 
 class _Race:
@@ -103,7 +113,8 @@ class _Race:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise self._refusal or Unavailable(f"{self._store.url} did not answer within {seconds:g} s") from None
+            if not self._enough:
+                raise self._refusal or Unavailable(f"{self._store.url} did not answer within {seconds:g} s") from None
         if len(self._won) > 1 or not (self._won or self._unknown):
             raise self._unfit(f"of {RACERS} racing creates of one object {len(self._won)} succeeded, not one")
         with contextlib.suppress(AlreadyExists):
@@ -122,8 +133,7 @@ class _Race:
                 if outcome is not None:
                     raise outcome
             bursts += 1
-            enough = RACERS - len(self._waiting) >= ANSWERS_MIN
-            if not self._waiting or (enough and bursts >= BURSTS):
+            if not self._waiting or (self._enough and bursts >= BURSTS):
                 return
             if self._refusal is not None and self._sender is self._store:
                 raise self._refusal
@@ -131,6 +141,10 @@ class _Race:
             await asyncio.sleep(max(pause, min(asked, BURST_SECONDS_MAX)))
             if bursts >= BURSTS:
                 pause = min(2 * pause, BURST_SECONDS_MAX)
+
+    @property
+    def _enough(self) -> bool:
+        return RACERS - len(self._waiting) >= ANSWERS_MIN
 
     async def _send(self, number: int) -> None:
         try:

@@ -28,7 +28,7 @@ from urllib3.exceptions import HTTPError
 
 from storage.buffers import Buffer
 from storage.env import Env
-from storage.errors import AccessDenied, Invalid, StorageError, Unavailable, Unsupported, Untrusted
+from storage.errors import AccessDenied, Corrupt, Invalid, StorageError, Unavailable, Unsupported, Untrusted
 from storage.objects.aws import AWS_ENDPOINT, read_settings
 from storage.objects.base import (
     ANSWER_BYTES_MAX,
@@ -235,21 +235,25 @@ class S3Store:
             if answer_length(name, self._head(name).size, offset, length, limit):
                 raise Unavailable(f"{self.url} refused a range that is within {name}") from None
             return b""
+        # A part comes with its length. A whole may be what was stored, which a copying tool has called that, or what
+        # something on the way has made of it, which taken for the object would be damage: final, and mended. Of bytes
+        # that are sealed that is longer, and so may be more than is ever read of such an object.
+        coded = coding(response) if length is None and offset == 0 else ""
         try:
             size = announced(response, name, offset, length, limit)
             if size is None:
                 data = self._transport.read_chunks(response, name, limit)
             else:
                 data = self._transport.read_body(response, size)
-        except BaseException:
+        except BaseException as error:
             response.close()
+            if coded and isinstance(error, Corrupt) and self._head(name).size <= limit:
+                raise ValueError(f"an object came compressed on the way (Content-Encoding: {coded})") from None
             raise
         finally:
             response.release_conn()
-        # A part came with its length. A whole may be what was stored, which a copying tool has called that, or what
-        # something on the way has made of it, which taken for the object would be damage: final, and mended.
-        if length is None and offset == 0 and coding(response) and len(data) != self._head(name).size:
-            raise ValueError(f"an object came compressed on the way (Content-Encoding: {coding(response)})")
+        if coded and len(data) != self._head(name).size:
+            raise ValueError(f"an object came compressed on the way (Content-Encoding: {coded})")
         return data
 
     def _head(self, name: str) -> ObjectInfo:

@@ -11,7 +11,11 @@ CLIENTS = [
             "    if REVOKED in files:\n",
             "    if False:\n",
         ),
-        ("tls: a list from the future is taken", "        if revoked.last_update_utc > now:\n", "        if False:\n"),
+        (
+            "tls: a list from the future is taken",
+            "lists if each.last_update_utc <= now]\n        if not",
+            "lists]\n        if not",
+        ),
     ),
     *mutants(
         "nbdserver/server/throughput.py",

@@ -234,7 +234,7 @@ YESTERDAY = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)).d
         (revoked_list(AUTHORITY.revoke(days=-1)), f"ca-crl.pem was to be replaced by {YESTERDAY}"),
         (revoked_list(AUTHORITY.revoke(begin=1)), "ca-crl.pem is not valid before .*: is the clock right"),
         (
-            revoked_list(AUTHORITY.revoke() + Authority("another").revoke(days=-1)),
+            revoked_list(AUTHORITY.revoke(days=-1) + Authority("another").revoke()),
             f"ca-crl.pem was to be replaced by {YESTERDAY}",
         ),
         (directory("server-cert.pem"), "server-cert.pem cannot be read: Is a directory"),
@@ -249,6 +249,21 @@ def test_a_folder_that_cannot_be_used(folder: Path, spoil: Callable[[Path], None
     spoil(folder)
     with pytest.raises(Invalid, match=message):
         credentials(folder)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        AUTHORITY.revoke() + AUTHORITY.revoke(days=-1),
+        AUTHORITY.revoke(days=-1) + AUTHORITY.revoke(),
+        AUTHORITY.revoke() + AUTHORITY.revoke(begin=1),
+        AUTHORITY.revoke() + Authority("another").revoke(days=-1),
+    ],
+    ids=["old behind", "old before", "next one", "of another"],
+)
+def test_one_list_that_is_valid_is_enough(folder: Path, lists: bytes) -> None:
+    (folder / "ca-crl.pem").write_bytes(lists)
+    shake_hands(credentials(folder).make_context(), client_of(folder))
 
 
 def test_no_authority_is_needed_where_nobody_is_verified(folder: Path) -> None:
@@ -288,8 +303,10 @@ def test_what_ends_first_is_told(folder: Path) -> None:
     assert days() == ("server-cert.pem", 15)
     (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(days=10))
     assert days() == ("ca-crl.pem", 10)
-    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(days=10) + Authority("another").revoke(days=5))
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(days=5) + Authority("another").revoke(days=2))
     assert days() == ("ca-crl.pem", 5)
+    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(days=-1) + AUTHORITY.revoke(days=7))
+    assert days() == ("ca-crl.pem", 7)
 
 
 @pytest.mark.parametrize("spoil", [remove("server-key.pem"), other_key, old_authority])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from nbdserver.cli.serving.command_log import CommandLog, check_system_log
 from nbdserver.cli.shared import output
 from nbdserver.cli.shared.exit_status import PROBLEMS, report, sentence_of
 from nbdserver.cli.shared.parameters import FILE, NAME, json_option, option
-from nbdserver.cli.shared.standard import complain
+from nbdserver.cli.shared.standard import complain, of_use
 from nbdserver.config import DEFAULT_BIND, DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -198,9 +196,8 @@ def _attach(
 
     def attached(device: KernelDevice, log: CommandLog) -> None:
         facts = {"device": str(device.path), "export": settings.address.uri, "bytes": device.size}
-        with contextlib.suppress(OSError):  # nobody reads it, and the disk needs who keeps it all the same
+        with of_use():  # the disk needs who keeps it all the same
             click.echo(json.dumps({"message_type": "attached", **facts}) if as_json else device.path)
-            sys.stdout.flush()
         log.serve()
         ready()
 

@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 from nbdserver.cli.shared.exit_status import FAILED
@@ -71,6 +72,19 @@ def write_out(status: int) -> int:
     except OSError:
         _give_up(sys.stderr, ERROR)
     return status
+
+
+@contextlib.contextmanager
+def of_use() -> Iterator[None]:
+    """What is printed here is of use, and nothing fails for want of it: a process that stays goes on without a reader,
+    and its end is told by what it did. What could not be written is not tried again then.
+    """
+    with contextlib.suppress(OSError):
+        yield
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up(sys.stdout, OUTPUT)
 
 
 def complain(sentence: str) -> None:

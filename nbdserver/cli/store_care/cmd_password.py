@@ -173,6 +173,7 @@ def _add_code(place: Place, known: Secret, code: str, label: str) -> Unfinished 
 
 def _say_lost(place: Place, label: str, *, added: bool) -> None:
     """Say what to do about a code of which no sheet was written: its label would be taken for that of a sheet."""
-    what = "the code was added" if added else "if the code was added"
+    shown = printable(repr(label))
+    what = f"the code was added as {shown}, and" if added else f"if `password list` has {shown}, added just now,"
     remove = f"nbdserver password remove {shell_word(label)} --store {shell_word(place.store)}"
-    complain(f"{what} as {printable(repr(label))}, {'and ' if added else ''}nobody has it: {remove}")
+    complain(f"{what} nobody has it: {remove}")

@@ -33,9 +33,6 @@ from storage.fs.name_tree import NameTree
 from storage.lsm.engine import Engine
 from storage.lsm.tree_state import TrunkPlan
 
-SNAPSHOTS_AHEAD_SECONDS = 3600.0
-"""So far ahead of this clock that of who took a snapshot may have been, and this one not be wrong."""
-
 DELETED_TOGETHER = 1000
 """Snapshots that go by one record at most: the event loop stands still while it is made, planned and applied."""
 
@@ -143,9 +140,8 @@ class Snapshots:
         def plan() -> bytes:
             for device in devices:
                 self._refuse_exclusive(device, "take a snapshot of it")
-            if lasts is not None:
-                self._refuse_clock_behind()
-            return plan_snapshot(self._tree.namespace, devices, snapshot, self._taking(origin, lasts=lasts))
+            expires = None if lasts is None else self._not_before(devices) + lasts
+            return plan_snapshot(self._tree.namespace, devices, snapshot, self._taking(origin, expires=expires))
 
         await self._change(lambda: (plan(), heads_of(self._tree.namespace, devices)))
 
@@ -279,21 +275,15 @@ class Snapshots:
         if user is not None:
             raise Conflict(f"{name} is in use by {user}: wait for its end to delete it")
 
-    def _taking(self, origin: SnapshotOrigin, *, lasts: float | None = None) -> SnapshotTerms:
-        now = self._env.wall_clock()
-        return SnapshotTerms(now, self._env.random_bytes, origin, None if lasts is None else now + lasts)
+    def _taking(self, origin: SnapshotOrigin, *, expires: float | None = None) -> SnapshotTerms:
+        return SnapshotTerms(self._env.wall_clock(), self._env.random_bytes, origin, expires)
 
-    def _refuse_clock_behind(self) -> None:
-        """Invalid: by a right clock, what is to expire some time from now may have expired long ago, and would be
-        deleted at once when the clock is set.
+    def _not_before(self, devices: Sequence[str]) -> float:
+        """When it is now at the earliest: the clock, or when the newest snapshot of these devices was taken. By a clock
+        that is behind, what is to live for some time has lived it already when the clock is set; one that was ahead
+        only has it live longer.
         """
-        newest = max(self._tree.namespace.layers().values(), key=lambda layer: layer.born, default=None)
-        behind = 0.0 if newest is None else newest.born / 1e9 - self._env.wall_clock()
-        if newest is not None and behind > SNAPSHOTS_AHEAD_SECONDS:
-            raise Invalid(
-                f"this host's clock is behind: the snapshot {newest.name!r} was taken {behind / 3600:.0f} hours later "
-                "than it shows; set it, or take a snapshot that does not expire"
-            )
+        return max([self._env.wall_clock(), *(layer.born / 1e9 for each in devices for layer in self.of_device(each))])
 
     async def _change(self, plan: TrunkPlan, applied: Callable[[], None] | None = None) -> None:
         def made() -> None:

@@ -114,6 +114,9 @@ class SpareCopies:
             if not await self._is_won_within(VERIFY_SECONDS):
                 await self._verify()
                 continue
+            # From here on once more: it may have been won long ago, before there was anybody to copy it.
+            if self.failing is None:
+                self._hold_garbage()
             if await self._copy():
                 pause = COPY_PAUSE_SECONDS_MIN
                 if self._manifests.uncopied is None:  # else what a newer one gave up waits for the copy of that one

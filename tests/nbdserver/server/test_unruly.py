@@ -196,6 +196,23 @@ async def test_a_client_that_resets_its_connection_is_not_told_as_one_that_left(
     assert "Connection reset by peer" in said.__dict__["reason"]
 
 
+async def test_who_only_looks_whether_somebody_listens_is_not_told(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A check that resets its connection each second would take the lines of those that are really refused."""
+    caplog.set_level("INFO")
+    loop = asyncio.get_running_loop()
+    looking = socket.socket()
+    looking.setblocking(False)
+    await loop.sock_connect(looking, running.address)
+    await loop.sock_recv(looking, 8)
+    await until(lambda: bool(connections(running.server)))
+    looking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    looking.close()
+    await until(lambda: not connections(running.server))
+    assert "client_dropped" not in [record.message for record in caplog.records]
+
+
 async def test_what_stands_behind_disc_costs_a_client_no_reply(running: Running) -> None:
     """TCP resets a connection that gets bytes when it is closed, and what it had on its way to a slow client is
     lost."""

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nbd import NbdError
-from tests.support.processes import until, unused_port
+from tests.support.nbd import Client, NbdError
+from tests.support.processes import kill_quietly, until, unused_port
 from tests.support.program import (
+    COMMAND,
     EXIT_CONFLICT,
     EXIT_CORRUPT,
     EXIT_EXISTS,
@@ -189,6 +190,27 @@ def test_a_second_signal_ends_it_at_once(host: Host, local_store: StoreUnderTest
         assert server.wait() == INTERRUPTED
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_an_announcement_that_nobody_gets_is_no_failure(
+    host: Host, local_store: StoreUnderTest, work: Path, arguments: tuple[str, ...]
+) -> None:
+    """Who starts it so, with an output that takes nothing, would count each of its stops as a failure."""
+    host.prepare(local_store.location)
+    socket_path, pid_file = work / "s", work / "pid"
+    command = [*COMMAND, "serve", local_store.location, "--create", "a=1M", "--unix", "s", "--pid-file", "pid"]
+    with open("/dev/full", "wb") as full, open(work / "said", "wb") as said:
+        process = subprocess.Popen([*command, *arguments], env=host.environment(), cwd=work, stdout=full, stderr=said)
+    try:
+        until(lambda: socket_path.exists() and pid_file.exists(), seconds=60, what="the start of the server")
+        with Client(socket_path, "a") as client:
+            client.write(0, b"x")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        kill_quietly(process)
+    assert "standard output" not in (work / "said").read_text()
 
 
 def test_fork_returns_with_what_went_wrong(host: Host, local_store: StoreUnderTest, work: Path) -> None:

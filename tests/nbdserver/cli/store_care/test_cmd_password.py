@@ -67,5 +67,5 @@ sys.exit(main())
     done = sheet(host, store, sys.executable, "-c", script)
     assert done.returncode == status, done.stderr
     assert ("RECOVERY SHEET" in done.stdout) is shown
-    assert ("if the code was added as 'recovery', nobody has it" in done.stderr) is not shown
+    assert ("if `password list` has 'recovery', added just now, nobody has it" in done.stderr) is not shown
     assert ("recovery" in labels(host, store)) is shown
