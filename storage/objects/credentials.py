@@ -7,6 +7,7 @@ environment of this process for that. What is held does not print; it is `str`, 
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import threading
@@ -146,10 +147,12 @@ def _ask(role: Provider) -> Credentials:
     """Unavailable: it was not reached, or gave an answer of another shape, of which the client makes any error."""
     try:
         found = role.retrieve()
-        if {type(found.access_key), type(found.secret_key), type(found.session_token or "")} != {str}:
+        token = "" if found.session_token is None else found.session_token
+        if {type(found.access_key), type(found.secret_key), type(token)} != {str}:
             raise TypeError("a key is no string")
     except (ValueError, KeyError, OSError, HTTPError, TypeError, AttributeError, ParseError) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
+        said = re.sub(r"\?\S*", "", str(error))  # a web identity's token stands in the query of a URL
+        reason = f"{type(error).__name__}: {said}"[:200]
         raise Unavailable(
             f"the credentials of the role could not be read: {reason}; they are asked for again"
         ) from None

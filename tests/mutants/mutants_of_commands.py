@@ -181,13 +181,4 @@ COMMANDS = [
         ),
         ("restart: a place without a name is the old server's folder", 'if own.get("PYTHONPATH"):', "if False:"),
     ),
-    *mutants(
-        "nbdserver/cli/shared/standard.py",
-        "tests/nbdserver/cli/serving/test_cmd_serve.py::test_an_announcement_that_nobody_gets_is_no_failure",
-        (
-            "serve: what nobody read makes its end a failure",
-            "    except OSError:\n        _give_up(sys.stdout, OUTPUT)\n",
-            "    except OSError:\n        pass\n",
-        ),
-    ),
 ]

@@ -143,8 +143,18 @@ ROLE = {"AccessKeyId": "role", "SecretAccessKey": "s", "Token": "t", "Expiration
 
 @pytest.mark.parametrize(
     "body",
-    [None, [], 1, "text", {}, {**ROLE, "Expiration": 1}, {**ROLE, "AccessKeyId": 1}, {**ROLE, "Token": ["t"]}],
-    ids=lambda body: json.dumps(body)[:30],
+    [
+        None,
+        [],
+        1,
+        "text",
+        {},
+        {**ROLE, "Expiration": 1},
+        {**ROLE, "AccessKeyId": 1},
+        {**ROLE, "Token": ["t"]},
+        {**ROLE, "Token": 0},
+    ],
+    ids=lambda body: json.dumps(body),
 )
 async def test_what_a_role_answers_in_another_shape_is_asked_for_again(
     stub: StubServer, env: RealEnv, monkeypatch: pytest.MonkeyPatch, body: object
@@ -157,6 +167,26 @@ async def test_what_a_role_answers_in_another_shape_is_asked_for_again(
             with pytest.raises(Unavailable, match="credentials of the role could not be read"):
                 await store.put("x", b"")
             assert await key_used(stub, store) == "role"
+
+
+async def test_a_refused_web_identity_is_told_without_its_token(
+    stub: StubServer, env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StubServer() as service:
+        service.answer(http(403, b"no"))
+        token = tmp_path / "token"
+        token.write_text("a.secret.token")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+
+        def provider(http_client: PoolManager) -> IamAwsProvider:
+            return IamAwsProvider(custom_endpoint=service.endpoint, http_client=http_client)
+
+        monkeypatch.setattr(credentials, "IamAwsProvider", provider)
+        async with opened(stub, env) as store:
+            with pytest.raises(Unavailable, match="403") as refused:
+                await store.put("x", b"")
+        assert "secret" not in str(refused.value)
+        assert "WebIdentityToken" in service.requests[-1].target
 
 
 async def test_a_role_that_is_away_for_a_moment_is_waited_for(
