@@ -41,6 +41,14 @@ class _Fields:
         self._place += layout.size
         return value
 
+    def short_numbers(self, count: int) -> tuple[int, ...]:
+        """The next so many big-endian numbers of 16 bits, in one step."""
+        if self._place + 2 * count > len(self._data):
+            raise OptionRefused(wire.REP_ERR_INVALID, "the option's data ends too early")
+        values = struct.unpack_from(f">{count}H", self._data, self._place)
+        self._place += 2 * count
+        return values
+
     def string(self) -> str:
         """The next string: 32 bits length, then UTF-8."""
         length = self.number(_U32)
@@ -85,14 +93,13 @@ def decode_info(data: bytes) -> InfoRequest:
     INFO_REQUESTS_MAX are refused."""
     fields = _Fields(data)
     name = fields.string()
-    count = fields.number(_U16)
-    if count > INFO_REQUESTS_MAX:
+    wanted = fields.short_numbers(fields.number(_U16))
+    fields.finish()
+    if len(wanted) > INFO_REQUESTS_MAX:
         raise OptionRefused(
             wire.REP_ERR_TOO_BIG, f"at most {INFO_REQUESTS_MAX} information requests are answered at once"
         )
-    wanted = frozenset(fields.number(_U16) for _ in range(count))
-    fields.finish()
-    return InfoRequest(name, wanted)
+    return InfoRequest(name, frozenset(wanted))
 
 
 def decode_contexts(data: bytes) -> ContextRequest:

@@ -36,7 +36,7 @@ CLIENTS = [
         "nbdserver/protocol/option_data.py",
         "tests/nbdserver/protocol/test_contexts.py",
         ("contexts: any number of queries", "if number == QUERIES_MAX:", "if False:"),
-        ("info: any number of requests", "if count > INFO_REQUESTS_MAX:", "if False:"),
+        ("info: any number of requests", "if len(wanted) > INFO_REQUESTS_MAX:", "if False:"),
     ),
     *mutants(
         "nbdserver/server/crowds.py",
