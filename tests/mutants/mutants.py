@@ -5,6 +5,7 @@ is what worlds do not see, or would be slow to: thresholds, figures for people, 
 """
 
 from tests.mutants.mutant import mutants
+from tests.mutants.mutants_of_answers import ANSWERS
 from tests.mutants.mutants_of_attaching import ATTACHING
 from tests.mutants.mutants_of_blocks import OF_BLOCKS
 from tests.mutants.mutants_of_budget import BUDGET
@@ -326,6 +327,7 @@ MUTANTS = [
     *OF_JOURNAL,
     *TRUNKS,
     *STORES,
+    *ANSWERS,
     *REPLICATION,
     *REPORTS,
     *RETIREMENT,

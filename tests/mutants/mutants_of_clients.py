@@ -125,7 +125,7 @@ CLIENTS = [
     ),
     *mutants(
         "nbdserver/server/transmission_phase.py",
-        "tests/nbdserver/server/test_unruly.py",
+        "tests/nbdserver/server/test_lost_connections.py",
         ("vanished: nobody looks", "if liveness.vanished(now):", "if liveness.unread_since == now:"),
         ("vanished: one look is enough", "owed = liveness.may_vanish and (", "owed = False and ("),
     ),

@@ -120,20 +120,6 @@ def test_clients_that_are_refused(folder: Path, tmp_path_factory: pytest.TempPat
         shake_hands(credentials(folder).make_context(), client)
 
 
-def test_a_revoked_client_is_refused_once_the_list_is_read(folder: Path) -> None:
-    revoked = write_folder(folder, AUTHORITY, client="once good")
-    env = RealEnv()
-    used = Credentials(folder, verify_peer=True, env=env)
-    shake_hands(used.make_context(), client_of(folder))
-    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(revoked))
-    used.reload()
-    with pytest.raises(ssl.SSLError, match="certificate revoked"):
-        shake_hands(used.make_context(), client_of(folder))
-    write_folder(folder, AUTHORITY, client="another")
-    shake_hands(used.make_context(), client_of(folder))
-    env.close()
-
-
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_no_session_is_resumed(folder: Path, version: ssl.TLSVersion) -> None:
     """Who resumes one shows no certificate: an expired one went on reading and writing like that."""
@@ -147,17 +133,6 @@ def test_no_session_is_resumed(folder: Path, version: ssl.TLSVersion) -> None:
         assert not theirs.session_reused
         assert ours.getpeercert(), "it was asked for its certificate each time"
         session = theirs.session
-
-
-def test_a_list_of_revoked_certificates_that_is_gone_stays_in_force(folder: Path) -> None:
-    revoked = write_folder(folder, AUTHORITY, client="once good")
-    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(revoked))
-    used = credentials(folder)
-    (folder / "ca-crl.pem").unlink()
-    with pytest.raises(Invalid, match=r"ca-crl.pem is gone: certificates that it revoked would be taken again"):
-        used.reload()
-    with pytest.raises(ssl.SSLError, match="certificate revoked"):
-        shake_hands(used.make_context(), client_of(folder))
 
 
 def test_files_that_change_count_when_they_are_read_again(folder: Path) -> None:
@@ -251,21 +226,6 @@ def test_a_folder_that_cannot_be_used(folder: Path, spoil: Callable[[Path], None
         credentials(folder)
 
 
-@pytest.mark.parametrize(
-    "lists",
-    [
-        AUTHORITY.revoke() + AUTHORITY.revoke(days=-1),
-        AUTHORITY.revoke(days=-1) + AUTHORITY.revoke(),
-        AUTHORITY.revoke() + AUTHORITY.revoke(begin=1),
-        AUTHORITY.revoke() + Authority("another").revoke(days=-1),
-    ],
-    ids=["old behind", "old before", "next one", "of another"],
-)
-def test_one_list_that_is_valid_is_enough(folder: Path, lists: bytes) -> None:
-    (folder / "ca-crl.pem").write_bytes(lists)
-    shake_hands(credentials(folder).make_context(), client_of(folder))
-
-
 def test_no_authority_is_needed_where_nobody_is_verified(folder: Path) -> None:
     remove("ca-cert.pem")(folder)
     credentials(folder, verify_peer=False)
@@ -321,19 +281,6 @@ def test_a_reload_changes_all_or_nothing(folder: Path, spoil: Callable[[Path], N
     write_folder(folder, AUTHORITY)
     used.reload()
     assert files_of(used) is not before
-    env.close()
-
-
-def test_a_list_of_revoked_certificates_from_the_future_leaves_the_old_one(folder: Path) -> None:
-    """It would refuse everybody until the clock is there."""
-    env = RealEnv()
-    used = Credentials(folder, verify_peer=True, env=env)
-    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke())
-    used.reload()
-    (folder / "ca-crl.pem").write_bytes(AUTHORITY.revoke(begin=120 / 86400))
-    with pytest.raises(Invalid, match="is not valid before"):
-        used.reload()
-    shake_hands(used.make_context(), client_of(folder))
     env.close()
 
 
