@@ -136,8 +136,7 @@ def test_bytes_that_move_are_those_that_changed(pair: Pair) -> None:
                 == whole
             ), "who reads is not disturbed"
             past.disconnect()
-            for _ in range(2):
-                running.line("summary")
+            until(lambda: len(pair.snapshots(pair.target, "copy")) == 1, seconds=60, what="the end of the older one")
             assert running.stop() == 0
     print(f"{changed} bytes were changed, {moved} bytes were moved")
     assert moved <= changed * 1.1
