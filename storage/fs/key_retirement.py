@@ -201,17 +201,18 @@ class KeyRetirement:
         ended = engine.log_end + WINDOW
         found += [wal_name(number) for number in log if number < ended and number not in manifest.fences]
         for sst in await list_ssts(store):
-            if sst not in named and epoch_of(sst) < engine.epoch and await self._is_older(sst_name(sst)):
+            if sst not in named and epoch_of(sst) < engine.epoch and await self._is_older(sst):
                 found.append(sst_name(sst))
         return found
 
-    async def _is_older(self, name: str) -> bool:
+    async def _is_older(self, sst: str) -> bool:
         """Whether an older key sealed what nothing names. What this writer has let go is deleted once more if it landed
         late, and so is what a crash left, if the log it was made beside is in the newest manifest: two of the three
         rules of the sweep (`storage.lsm.gc.sweep`). Its day, in which somebody may notice that the store is not all
-        there, is not needed: all that the manifest named has been read to be sealed anew.
+        there, is not needed: all that the manifest named has been read to be sealed anew. What a read may still ask for
+        is left to maintenance, which deletes it behind that.
         """
-        engine = self._engine
+        engine, name = self._engine, sst_name(sst)
         try:
             raw = await self._objects.get(name, 0, HEADER_BYTES)
             header = decode_header(name, raw, store_id=engine.key.store_id, kinds=_ANY_KIND)
@@ -219,6 +220,7 @@ class KeyRetirement:
             return False  # gone, or nothing that this store's writers made
         if header.key_id == engine.key.key_id:
             return False
-        if name in engine.source.older or header.acknowledged <= engine.log_end:
+        let_go = name in engine.source.older or header.acknowledged <= engine.log_end
+        if let_go and not engine.compactor.may_be_read(sst):
             engine.garbage.add([name])
         return True

@@ -50,4 +50,23 @@ RETIREMENT = [
         ),
         ("rotation: there is one behind the last", "content.key_id == KEY_ID_MAX:", "content.key_id > KEY_ID_MAX:"),
     ),
+    *mutants(
+        "storage/fs/key_retirement.py",
+        "tests/storage/fs/test_rotation_beside_others.py",
+        ("rotation: what a read still waits for is deleted", " and not engine.compactor.may_be_read(sst):", ":"),
+    ),
+    *mutants(
+        "storage/lsm/manifest/read_manifest.py",
+        "tests/storage/fs/test_forged_under_an_older_key.py",
+        (
+            "rotation: a take-over that lost keeps a store from being opened",
+            "header.key_id > key_id and await self._has_won(other)",
+            "header.key_id > key_id",
+        ),
+        (
+            "rotation: what a writer of the newer key committed is no proof",
+            "manifest.takeovers[-1:] != [number] or await",
+            "await",
+        ),
+    ),
 ]

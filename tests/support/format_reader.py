@@ -80,7 +80,10 @@ class FormatReader(BlockReader):
         """Manifests from before it that open are of no newer key."""
         for name in self.names:
             if name.startswith("manifest/") and self._read(name)[11] in self.data_keys:
-                header, _, _ = self._open_object(name, "manifest", (MANIFEST,), int(name[9:29]))
+                header, body, _ = self._open_object(name, "manifest", (MANIFEST,), int(name[9:29]))
+                takeover = msgspec.msgpack.decode(body)[10][-1:] == [int(name[9:29])]
+                if takeover and f"spare/{name[9:]}" not in self.names:
+                    continue  # it may have lost
                 check(header[3] <= self.manifest_key, "the newest manifest is under an older key")
 
     def _check_copies(self) -> None:

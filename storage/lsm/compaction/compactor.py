@@ -231,6 +231,12 @@ class Compactor:
         """SSTs and blocks that are left as they are: damaged, or withheld by the store."""
         return len(self._left)
 
+    def may_be_read(self, sst: str) -> bool:
+        """Whether a read may still ask for an SST that left the list: its id waits for one, or a commit is under way,
+        behind which it will wait, and maps may lead there yet.
+        """
+        return self.context.installing.locked() or sst in self.context.awaiting_deletion
+
     @property
     def waiting_deletions(self) -> int:
         """SSTs that left the list, and that a read under way may still want."""

@@ -120,6 +120,9 @@ class ManifestReader:
         """Corrupt: manifest `number`, which is sealed under data key `key_id`, has one before it under a newer key.
         Whoever took the store from that one had to open it, and seals under no older key.
 
+        One that lost proves nothing: the number of a deleted manifest is free, so the take-over of somebody who was
+        slow may land there, below the newest, which he finds then, and goes.
+
         It costs something before the first take-over under a newer key alone: each header is read. One could be
         anybody's, so what it says is proved.
         """
@@ -133,7 +136,7 @@ class ManifestReader:
                 async with room:
                     raw = await self.store.get(name, 0, HEADER_BYTES)
                     header = decode_header(name, raw, store_id=self.store_id, kinds=_KINDS)
-                    return header.key_id > key_id and bool((await self.open(name, other, None))[1])
+                    return header.key_id > key_id and await self._has_won(other)
             except (Corrupt, Unsupported, NotFound, *REFUSALS):
                 return False  # one that cannot be read keeps no store from opening: it proves nothing
 
@@ -145,6 +148,13 @@ class ManifestReader:
                 f"it is sealed under data key {key_id}, and {manifest_name(others[newer.index(True)])} before it is "
                 "under a newer key: it was made by somebody who has an older key alone; delete it and its copy",
             )
+
+    async def _has_won(self, number: int) -> bool:
+        """Whether a manifest that opens counted once: its writer made others before it, or copied it. Who takes a store
+        copies the take-over once it has won, and not before.
+        """
+        manifest = (await self.open(manifest_name(number), number, None))[0].manifest
+        return manifest.takeovers[-1:] != [number] or await self.copy_size(number) is not None
 
     async def read(self, number: int, size: int | None) -> FoundManifest:
         """A manifest of so many bytes, None: that is not known. NotFound: neither it nor its copy is there.

@@ -10,7 +10,7 @@ import pytest
 from storage.errors import Corrupt, RolledBack, WrongPassword
 from storage.format.envelope import HEADER_BYTES
 from storage.format.manifest import Manifest
-from storage.format.names import MANIFESTS, manifest_name
+from storage.format.names import MANIFESTS, SPARES, manifest_name
 from storage.fs.opening import open_store
 from storage.fs.store import Store
 from tests.storage.fs.forging import Forger, in_the_midst
@@ -42,10 +42,17 @@ async def refused_to_all(place: RotatedPlace, tmp_path: Path) -> None:
         await open_elsewhere(place, tmp_path)
 
 
-async def test_a_newest_manifest_is_refused_by_each_host(place: RotatedPlace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("copies_stay", [True, False])
+async def test_a_newest_manifest_is_refused_by_each_host(
+    place: RotatedPlace, tmp_path: Path, copies_stay: bool
+) -> None:
+    """Also where he deleted the copies of those under the newer key: their writer had committed."""
     store = await in_the_midst(place)
     await store.close()
     path = Forger(place, engine_of(store)).manifest()
+    for name in [] if copies_stay else [each for each in place.files() if each.startswith(SPARES)]:
+        if name.endswith(".manifest"):
+            (place.folder / name).unlink()
     await refused_to_all(place, tmp_path)
     with pytest.raises(ValueError, match="the newest manifest is under an older key"):
         FormatReader(place.folder, PASSWORD)
@@ -55,14 +62,25 @@ async def test_a_newest_manifest_is_refused_by_each_host(place: RotatedPlace, tm
     await store.close()
 
 
-async def test_where_what_was_before_it_is_gone_too_this_host_knows_better(place: RotatedPlace) -> None:
+@pytest.mark.parametrize("takeover_stays", [False, True])
+async def test_where_what_was_before_it_is_gone_too_this_host_knows_better(
+    place: RotatedPlace, takeover_stays: bool
+) -> None:
+    """A take-over without a copy, and with nothing of its writer behind it, is as good as none: so lies that of
+    somebody who was too slow, and took a number that a deleted manifest had left.
+    """
     store = await in_the_midst(place)
     await store.close()
+    kept = manifest_name(engine_of(store).manifests.manifest.takeovers[-1]) if takeover_stays else ""
     own = Forger(place, engine_of(store)).manifest()
     for name, raw in place.files().items():
         if name.startswith((MANIFESTS, "spare/")) and name.endswith(".manifest") and raw[KEY_ID_AT] == 2:
+            if name == kept:
+                continue
             (place.folder / name).unlink()
     assert own.exists()
+    assert (place.folder / kept).exists()
+    FormatReader(place.folder, PASSWORD)
     with pytest.raises(RolledBack, match="has an older key"):
         await place.open()
 

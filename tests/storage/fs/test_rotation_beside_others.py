@@ -11,7 +11,7 @@ import pytest
 from storage.check.anatomy import anatomy
 from storage.check.read_run import CheckProgress
 from storage.crypto import key_rotation, keys
-from storage.errors import Closed, KeyChanged
+from storage.errors import Closed, Conflict, KeyChanged
 from storage.format.envelope import ObjectKind
 from storage.format.names import MANIFESTS, SPARES, TABLES, WALS, wal_name
 from storage.fs.check import CheckOptions
@@ -19,6 +19,7 @@ from storage.fs.early_unlock import EarlyUnlock, UnlockedBefore
 from storage.fs.opening import open_store, view_ahead
 from storage.fs.store import Store
 from storage.fs.succession.stored_attachments import StoredAttachments
+from storage.lsm.compaction.compactor import Compactor
 from storage.lsm.options import LEFTOVER_SECONDS_MIN
 from tests.storage.fs.places import PASSWORD, kill
 from tests.storage.fs.rotating import COST, KEY_ID_AT, KIND_AT, RotatedPlace, rotate
@@ -297,3 +298,36 @@ async def test_a_writer_that_is_superseded_takes_no_older_key_away(place: Rotate
     await place.holds(second)
     await kill(second)
     assert isinstance(await second.failed, Closed)
+
+
+async def test_what_a_read_may_still_ask_for_is_left_to_maintenance(
+    place: RotatedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: while an answer of the store took a minute the SST was repacked, and then deleted as one that an older key
+    had sealed: the read failed as if the data were lost.
+    """
+    store = await place.make()
+    await rotate(store)
+    await store.close()
+    raw = {name: content for name, content in place.files().items() if name.startswith(TABLES)}
+
+    async def not_yet(*_: object) -> None:
+        raise Conflict("the test goes on first")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(key_rotation, "retire", not_yet)
+        patched.setattr(Compactor, "may_be_read", lambda *_: True)
+        store = await place.open()
+        await place.until(lambda: not [name for name in place.of_key(1) if name in raw])
+        for name, content in raw.items():
+            (place.folder / name).write_bytes(content)
+        await place.until(lambda: "objects that are to be deleted" in waits_for(store))
+        await engine_of(store).garbage.delete_now()
+        assert {name for name in place.of_key(1) if name in raw} == set(raw)
+    await to_the_end(place, store)
+
+
+def waits_for(store: Store) -> str:
+    rotation = store.status().rotation
+    assert rotation is not None
+    return rotation.waits_for
