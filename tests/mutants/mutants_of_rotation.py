@@ -85,7 +85,7 @@ ROTATION = [
         ),
         (
             "rotation: a header that nobody sealed keeps the store from being opened",
-            "return header.key_id > key_id and bool((await self.open(name, other, None))[1])",
+            "return header.key_id > key_id and await self._has_won(other)",
             "return header.key_id > key_id",
         ),
     ),
