@@ -5,7 +5,7 @@ and was itself cancelled, by a library or by a mistake; taken for the first kind
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,3 +33,14 @@ async def when_ended(work: Coroutine[Any, Any, T]) -> T:
             running.exception()  # nobody asks for it any more
         raise gave_up
     return running.result()
+
+
+async def do_all(work: Iterable[Awaitable[None]]) -> None:
+    """Do all of it; the first error ends the rest, and is raised when all have ended."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

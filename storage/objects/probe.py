@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import logging
 
+from storage.cancel import do_all
 from storage.env import Env
 from storage.errors import AccessDenied, AlreadyExists, NotFound, OutOfSpace, StorageError, Unavailable, Unsupported
 from storage.objects.base import ObjectInfo, ObjectStore
@@ -67,7 +68,8 @@ async def probe(store: ObjectStore, env: Env) -> None:
     one, other, large = f"{root}one", f"{root}other", f"{root}of-{LARGE_BYTES}-bytes"
     try:
         # All at once: a store that is 25 ms away would take as long as all else of a start.
-        await _all([asyncio.ensure_future(_Race(store, env, name).run()) for name in races])
+        # None goes on behind its end: what they create is deleted then.
+        await do_all(_Race(store, env, name).run() for name in races)
         await _ranges(store, env, other)
         await _listing(store, root, one, known=[*races, other])
         await _deletion(store, root, one)
@@ -76,16 +78,6 @@ async def probe(store: ObjectStore, env: Env) -> None:
     finally:
         with contextlib.suppress(StorageError):  # what was found out counts, not whether it could be tidied
             await store.delete([*races, one, other, large])
-
-
-async def _all(racing: list[asyncio.Future[None]]) -> None:
-    """Return, or raise, when none of them goes on any more: what they create is deleted behind this."""
-    try:
-        await asyncio.gather(*racing)
-    finally:
-        for each in racing:
-            each.cancel()
-        await asyncio.gather(*racing, return_exceptions=True)
 
 
 class _Race:

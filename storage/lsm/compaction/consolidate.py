@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from storage.cache.frame_cache import Decoded
+from storage.cancel import do_all
 from storage.errors import Corrupt, StorageError, Unreadable
 from storage.format.blocks import ALLOCATED, HOLE, SstRef
 from storage.format.frame import BLOCK_BYTES, FULL_MASK, is_zero
 from storage.format.manifest import consolidated
 from storage.format.names import sst_name
 from storage.format.sst import SstBuilder
-from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
+from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext
 from storage.lsm.compaction.plan import PatchedBlock
 from storage.lsm.index.rows import Found
 from storage.lsm.read.assemble import Assembly

@@ -154,14 +154,3 @@ class JobContext:
         names = [sst_name(sst) for sst in free]
         self.source.suspects.forget(names)
         self.garbage.add(names)
-
-
-async def do_all(work: Iterable[Awaitable[None]]) -> None:
-    """Do all of it; the first error ends the rest, and is raised when all have ended."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -17,13 +17,14 @@ from functools import partial
 from typing import TypeVar
 
 from storage.bucket.outage import REFUSALS
+from storage.cancel import do_all
 from storage.errors import Corrupt, NotFound
 from storage.format.blocks import EntryKind, FrameRef, SstEntry, SstRef
 from storage.format.frame import FrameCodec
 from storage.format.manifest import repacked
 from storage.format.names import sst_name
 from storage.format.sst import SstIndex
-from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext, do_all
+from storage.lsm.compaction.job_context import SSTS_IN_FLIGHT, JobContext
 from storage.lsm.compaction.sst_table import SstFacts
 from storage.lsm.index.load import read_indexes
 from storage.lsm.index.map_scan import frames_in, numbers_mask
