@@ -110,6 +110,50 @@ def test_two_winners_of_whom_one_had_no_answer_are_two(virtual_time: Run) -> Non
         tried(Loses(MemoryStore()), virtual_time)
 
 
+def test_a_trial_that_finds_one_thing_wrong_leaves_nothing_that_goes_on(virtual_time: Run) -> None:
+    """The races of other names would create theirs behind the deletion."""
+
+    class RefusesOne(OneWriteASecond):
+        async def create(self, name: str, data: Buffer) -> None:
+            if name.endswith("race-0"):
+                raise Unsupported("it knows no such header")
+            await super().create(name, data)
+
+    inner = MemoryStore()
+
+    async def trial() -> None:
+        env = RealEnv()
+        try:
+            with pytest.raises(Unsupported, match="no such header"):
+                await probe(RetryingStore(RefusesOne(inner, counts_refused=True), env, DEADLINE), env)
+            await asyncio.sleep(60)
+        finally:
+            env.close()
+
+    virtual_time(trial())
+    assert virtual_time(_is_empty(inner)) == 0
+
+
+def test_answers_that_are_enough_count_when_the_time_is_over(virtual_time: Run) -> None:
+    """Two of a name are answered, and others are told to wait for ten seconds each time."""
+
+    class Patient(Wrapped):
+        answered: ClassVar[dict[str, int]] = {}
+
+        async def create(self, name: str, data: Buffer) -> None:
+            self.answered[name] = self.answered.get(name, 0) + 1
+            if (
+                "race" in name
+                and self.answered[name] > 2
+                and len(data)
+                and asyncio.get_running_loop().time() < DEADLINE
+            ):
+                raise Unavailable("503 slow down", retry_after=10.0)
+            await self.inner.create(name, data)
+
+    tried(Patient(MemoryStore()), virtual_time)
+
+
 def test_a_winner_whose_answer_was_lost_has_won(virtual_time: Run) -> None:
     class Loses(Wrapped):
         async def create(self, name: str, data: Buffer) -> None:

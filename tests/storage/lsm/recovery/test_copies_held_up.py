@@ -3,6 +3,8 @@ for a while only, nobody ends for it, and it is never the copy of an older manif
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,6 +16,7 @@ from storage.lsm.manifest.spare_copies import (
     FINISH_SECONDS_MAX,
     HOLD_SECONDS_MAX,
     VERIFY_SECONDS,
+    SpareCopies,
 )
 from tests.simulation.virtual import virtually
 from tests.storage.lsm.recovery.test_verified_copies import DATA, QUIET, both, written
@@ -85,6 +88,36 @@ async def test_who_commits_without_a_pause_keeps_garbage_for_a_while_only() -> N
     world.store.hold("create", SPARES)
     deleted = [await deletes(world, engine, within=HOLD_SECONDS_MAX / 2) for _ in range(6)]
     assert True in deleted[2:]
+    await world.crash(engine)
+
+
+@virtually
+async def test_one_that_waited_long_for_somebody_to_copy_it_keeps_what_it_gave_up_meanwhile() -> None:
+    """That of a take-over is won before the log is read, which may take as long as the hold lasts."""
+    world = World(options=QUIET)
+    engine = await written(world)
+    held = world.store.hold("create", SPARES)
+    holds = 0
+
+    @contextmanager
+    def keep() -> Iterator[None]:
+        nonlocal holds
+        holds += 1
+        yield
+        holds -= 1
+
+    await engine.flush_memtable(always=True)
+    manifests, context = engine.manifests, engine.compactor.context
+    copies = SpareCopies(world.store, manifests, context.env, keep=keep, discard=list, renew=engine.copies.settled)
+    assert holds == 1
+    await asyncio.sleep(2 * HOLD_SECONDS_MAX)
+    assert holds == 0
+    copying = asyncio.ensure_future(copies.run())
+    await asyncio.sleep(1)
+    assert holds == 1
+    copying.cancel()
+    await asyncio.wait({copying})
+    held.release()
     await world.crash(engine)
 
 
