@@ -108,7 +108,9 @@ async def test_one_that_waited_long_for_somebody_to_copy_it_keeps_what_it_gave_u
 
     await engine.flush_memtable(always=True)
     manifests, context = engine.manifests, engine.compactor.context
-    copies = SpareCopies(world.store, manifests, context.env, keep=keep, discard=list, renew=engine.copies.settled)
+    copies = SpareCopies(
+        world.store, manifests, context.env, keep=keep, discard=lambda names: None, renew=engine.copies.settled
+    )
     assert holds == 1
     await asyncio.sleep(2 * HOLD_SECONDS_MAX)
     assert holds == 0
